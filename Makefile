@@ -1,0 +1,95 @@
+# `make demo` and `make test` work on a machine that has python3.11, pip, gcc and make;
+# everything else is fetched into .venv and .servers, nothing is installed outside this directory.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# The first interpreter that really runs (a version manager's shim may exist and refuse).
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+PIP := -m pip --disable-pip-version-check -qq
+
+# $(call venv,DIR,INTERPRETER): Debian keeps ensurepip in a package of its own; without it the
+# interpreter's pip installs pip into the new environment.
+define venv
+	$(2) -m venv --clear $(1) >/dev/null 2>&1 || { \
+		$(2) -m venv --clear --without-pip $(1) && \
+		$(2) -m pip --python $(1)/bin/python --disable-pip-version-check -qq install pip; }
+	$(1)/bin/python $(PIP) install --upgrade 'pip>=24'
+endef
+
+.PHONY: help demo test test-all lint format bench servers venv clean
+help:
+	@echo 'make demo      embed real text with a real model, cold and warm'
+	@echo 'make test      linters, types, and the suite against four real servers'
+	@echo 'make test-all  the suite under every Python here (3.11, 3.12, 3.13)'
+	@echo 'make lint      linters and types only        make format   let ruff rewrite'
+	@echo 'make bench     every benchmark, peers side by side'
+	@echo 'make venv      .venv with everything the suite needs'
+	@echo 'make clean     remove what these commands made'
+
+demo: .venv/.demo
+	.venv/bin/nearcache demo
+
+# pytest comes last: its summary ends the output.
+test: .venv/.test .servers/redis-7.0/.fetched lint
+	.venv/bin/python -m pytest -q
+
+lint: .venv/.test
+	.venv/bin/ruff check --quiet
+	.venv/bin/ruff format --check --quiet
+	.venv/bin/mypy --strict src
+
+format: .venv/.test
+	.venv/bin/ruff check --fix --quiet || true
+	.venv/bin/ruff format
+
+test-all: test
+	@found=; for v in 3.12 3.13; do \
+		py=; for p in python$$v "$$HOME"/.pyenv/versions/$$v.*/bin/python; do \
+			"$$p" -c '' 2>/dev/null && { py=$$p; break; }; done; \
+		[ -n "$$py" ] || { echo "Python $$v: not on this machine"; continue; }; \
+		echo "Python $$v: $$py"; \
+		$(MAKE) --no-print-directory .venv-$$v/.test INTERPRETER="$$py"; \
+		.venv-$$v/bin/python -m pytest -q; \
+	done
+
+bench: .venv-bench/.installed .servers/redis-7.0/.fetched
+	PYTHONPATH=. .venv-bench/bin/python -m bench $(BENCH)
+
+servers: .servers/redis-7.0/.fetched
+venv: .venv/.test .servers/redis-7.0/.fetched
+
+.venv/bin/python:
+	@[ -n '$(PYTHON)' ] || { echo 'nearcache needs Python 3.11 or newer' >&2; exit 1; }
+	$(call venv,.venv,$(PYTHON))
+
+# The stamps are older than pyproject.toml when its dependencies may have changed.
+.venv/.demo: pyproject.toml | .venv/bin/python
+	.venv/bin/python $(PIP) install -e '.[demo,redis]'
+	@touch $@
+
+.venv/.test: pyproject.toml | .venv/bin/python
+	.venv/bin/python $(PIP) install -e '.[test]'
+	@touch .venv/.demo $@
+
+.venv-3.%/.test: pyproject.toml
+	$(call venv,.venv-3.$*,$(INTERPRETER))
+	.venv-3.$*/bin/python $(PIP) install -e '.[test]'
+	@touch $@
+
+.venv-bench/.installed: pyproject.toml bench/requirements.txt
+	@[ -x .venv-bench/bin/python ] || { $(call venv,.venv-bench,$(PYTHON)); }
+	.venv-bench/bin/python $(PIP) install -e '.[redis,cli]' -r bench/requirements.txt
+	@touch $@
+
+.servers/redis-7.0/.fetched: tests/fetch-debian-redis.sh
+	bash tests/fetch-debian-redis.sh .servers/redis-7.0
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-3.* .venv-bench .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		build dist src/*.egg-info
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,127 @@
+"""Fixtures for every test: real servers, and a look at every cache and thread afterwards."""
+
+import importlib
+import importlib.util
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from servers import KINDS, Server
+
+os.environ.pop("NEARCACHE_STORE", None)  # the developer's own store is none of the suite's business
+
+# A slow machine is no failure; a failure prints what reproduces it. More examples:
+# HYPOTHESIS_PROFILE=long make test
+_calm = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+}
+settings.register_profile("usual", **_calm)
+settings.register_profile("ci", derandomize=True, **_calm)
+settings.register_profile("long", max_examples=2000, **_calm)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "usual")
+)
+
+
+# Servers
+
+
+@pytest.fixture(scope="session")
+def _pool() -> Iterator[Callable[[str], Server]]:
+    running: dict[str, Server] = {}
+
+    def get(kind: str) -> Server:
+        server = running.get(kind)
+        if server is None:
+            server = running[kind] = Server(kind)
+        elif not server.alive:  # a test broke what it shares; the others still want an answer
+            server.restart()
+        server.flush()
+        return server
+
+    yield get
+    for server in running.values():
+        server.stop()
+
+
+@pytest.fixture(params=KINDS)
+def redis_server(request: pytest.FixtureRequest, _pool: Callable[[str], Server]) -> Server:
+    """Each of the four servers in turn, empty."""
+    return _pool(request.param)
+
+
+@pytest.fixture
+def one_server(_pool: Callable[[str], Server]) -> Server:
+    """A Valkey, empty: for tests to which the server's make does not matter."""
+    return _pool("valkey-9.1")
+
+
+@pytest.fixture
+def own_server() -> Iterator[Callable[..., Server]]:
+    """Start servers that the test may pause, kill and configure: ``own_server(kind, *args)``."""
+    mine: list[Server] = []
+
+    def start(kind: str = "valkey-9.1", *args: str, password: str | None = None) -> Server:
+        mine.append(Server(kind, *args, password=password))
+        return mine[-1]
+
+    yield start
+    for server in mine:
+        server.stop()
+
+
+# After every test
+
+
+@pytest.fixture(autouse=True)
+def _every_cache_is_sound(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Check the invariants of every cache that is open when the test ends.
+
+    The test's own variables are gone by then, so the engines are held here until checked;
+    ``@pytest.mark.drops_caches`` for tests about caches that nobody holds.
+    """
+    held: list[object] = []
+    module = _engine_module()
+    cls = getattr(module, "Engine", None)
+    if cls is not None and request.node.get_closest_marker("drops_caches") is None:
+        init = cls.__init__
+
+        def remember(self: object, *args: object, **kwargs: object) -> None:
+            init(self, *args, **kwargs)
+            held.append(self)
+
+        monkeypatch.setattr(cls, "__init__", remember)
+    yield
+    if module is not None:
+        for engine in list(module.live_engines()):
+            engine.check()
+    held.clear()
+
+
+def _engine_module() -> object | None:
+    try:
+        if importlib.util.find_spec("nearcache.engine.engine") is None:
+            return None
+    except ModuleNotFoundError:  # the package itself is not there
+        return None
+    return importlib.import_module("nearcache.engine.engine")
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Fail a test that leaves a thread behind which would keep the interpreter from ending."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5.0
+    for thread in threading.enumerate():
+        if thread not in before and not thread.daemon:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), f"the test left the thread {thread.name!r} running"
