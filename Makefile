@@ -62,9 +62,9 @@ bench: .venv-bench/.installed
 servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched
 venv: .venv/.test servers
 
-.venv/bin/python:
+.venv/bin/python .venv-bench/bin/python: %/bin/python:
 	@[ -n '$(PYTHON)' ] || { echo 'nearcache needs Python 3.11 or newer' >&2; exit 1; }
-	$(call venv,.venv,$(PYTHON))
+	$(call venv,$*,$(PYTHON))
 
 # The stamps are older than pyproject.toml when its dependencies may have changed.
 .venv/.demo: pyproject.toml | .venv/bin/python
@@ -80,8 +80,7 @@ venv: .venv/.test servers
 	.venv-3.$*/bin/python $(PIP) install -e '.[test]'
 	@touch $@
 
-.venv-bench/.installed: pyproject.toml bench/requirements.txt
-	@[ -x .venv-bench/bin/python ] || { $(call venv,.venv-bench,$(PYTHON)); }
+.venv-bench/.installed: pyproject.toml bench/requirements.txt | .venv-bench/bin/python
 	.venv-bench/bin/python $(PIP) install -e '.[redis,cli]' -r bench/requirements.txt
 	@touch $@
 
