@@ -1,0 +1,72 @@
+"""Caches in two tiers for what AI agents pay for again and again."""
+
+from nearcache.caches.embedder import AsyncCachedEmbeddingGenerator, CachedEmbeddingGenerator
+from nearcache.caches.embeddings import (
+    AsyncEmbeddingCache,
+    EmbeddingCache,
+    create_embedding_cache,
+)
+from nearcache.errors import (
+    CacheError,
+    ClosedError,
+    CodecError,
+    CoherenceError,
+    ConfigError,
+    CorruptEntry,
+    LoaderError,
+    LoadTimeout,
+    ShapeMismatch,
+    StoreError,
+    StoreReadOnly,
+    StoreTimeout,
+    StoreUnavailable,
+    UnknownFormat,
+)
+from nearcache.keys import EmbeddingModel, hash_content
+from nearcache.options import Options
+from nearcache.stats import Stats
+from nearcache.stores.memory import MemoryStore
+from nearcache.stores.sqlite import SQLiteStore
+
+__all__ = [
+    "AsyncCachedEmbeddingGenerator",
+    "AsyncEmbeddingCache",
+    "CacheError",
+    "CachedEmbeddingGenerator",
+    "ClosedError",
+    "CodecError",
+    "CoherenceError",
+    "ConfigError",
+    "CorruptEntry",
+    "EmbeddingCache",
+    "EmbeddingModel",
+    "LoadTimeout",
+    "LoaderError",
+    "MemoryStore",
+    "Options",
+    "RedisStore",
+    "SQLiteStore",
+    "ShapeMismatch",
+    "Stats",
+    "StoreError",
+    "StoreReadOnly",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "UnknownFormat",
+    "create_embedding_cache",
+    "hash_content",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import redis-py only for who asks for ``RedisStore``, and look up the version likewise."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("nearcache")
+    if name == "RedisStore":
+        from nearcache.stores.redis import RedisStore
+
+        return RedisStore
+    msg = f"module 'nearcache' has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,1 @@
+"""Values as bytes and back: never pickle, never JSON for floats."""

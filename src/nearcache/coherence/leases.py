@@ -1,0 +1,66 @@
+"""Keeping leases alive while their loads run, so that no other process starts the same load.
+
+A lease is short, so that a process that dies while loading delays others only briefly; a load may
+be long. One background thread, alive only while there are leases, renews each every third of its
+life.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from nearcache.errors import StoreError
+
+__all__ = ["LeaseKeeper"]
+
+Renew = Callable[[Sequence[bytes], bytes, float], None]
+
+
+class LeaseKeeper:
+    """Renews what is held. Thread-safe."""
+
+    def __init__(self, renew: Renew, seconds: float) -> None:
+        self._renew = renew
+        self._seconds = seconds
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Hold nothing: after a fork the thread and its leases belong to the parent."""
+        self._changed = threading.Condition()
+        self._held: dict[int, tuple[Sequence[bytes], bytes]] = {}
+        self._next = 0
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def holding(self, keys: Sequence[bytes], token: bytes) -> Iterator[None]:
+        """Renew the leases on ``keys`` until the block ends."""
+        with self._changed:
+            self._next += 1
+            ticket = self._next
+            self._held[ticket] = (keys, token)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="nearcache-leases", daemon=True
+                )
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held.pop(ticket, None)
+                if not self._held:
+                    self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: not self._held, timeout=self._seconds / 3):
+                    self._thread = None
+                    return
+                held = list(self._held.values())
+            for keys, token in held:
+                try:
+                    self._renew(keys, token, self._seconds)
+                except StoreError:
+                    # the load goes on; at worst its lease ends and another process loads as well
+                    continue

@@ -1,0 +1,51 @@
+"""Not asking a store that does not answer.
+
+After a failure the store is left alone for a moment that doubles with each further failure; then
+one caller tries. Everybody else goes on without the store at once.
+"""
+
+import random
+import threading
+
+from nearcache.clock import Clock
+
+__all__ = ["Breaker"]
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+
+class Breaker:
+    """Says whether to ask. Thread-safe. Units: seconds."""
+
+    __slots__ = ("_clock", "_lock", "_pause", "_until")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pause = 0.0
+        self._until = 0.0
+
+    def allows(self) -> bool:
+        """Say whether the store may be asked now; during an outage, one caller at a time."""
+        if not self._pause:
+            return True
+        with self._lock:
+            now = self._clock()
+            if now < self._until:
+                return False
+            self._until = now + self._pause  # others wait for what this caller finds out
+            return True
+
+    def succeeded(self) -> None:
+        """Ask freely again."""
+        if self._pause:
+            with self._lock:
+                self._pause = 0.0
+
+    def failed(self) -> None:
+        """Pause, longer each time, at random so that many processes do not return at once."""
+        with self._lock:
+            self._pause = min(_LONGEST_PAUSE, 2 * self._pause or _FIRST_PAUSE)
+            spread = random.uniform(0.75, 1.25)  # noqa: S311  guards nothing
+            self._until = self._clock() + self._pause * spread

@@ -1,0 +1,196 @@
+"""Loads in progress: who waits for a key that somebody is already getting waits for that.
+
+One flight is one call's way to the store and the loader, for all the keys it claimed. A key is
+*claimed* from the look into the store until it *settles*: it landed, failed, is absent, or was
+released (the owner was cancelled), after which a waiter claims it itself.
+
+The table is also the ticket against stale installs. An invalidation takes a key out of the table;
+the flight that had it may still give its result to those who already wait, but no longer installs
+it near, and whoever comes later starts anew::
+
+    reader                          invalidator
+    claims k, reads v from store
+                                    deletes k in the store
+                                    detaches k, drops k near
+    lands: k is not ours any more,
+    so v is not installed
+
+Lock order: the table's lock, then the near tier's.
+"""
+
+import threading
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ABOARD", "ABSENT", "RELEASED", "Failed", "Flight", "FlightTable", "Landed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The value is at ``position`` of the owner's batch."""
+
+    batch: Any
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The loader raised while it loaded ``keys`` in one call."""
+
+    error: Exception
+    keys: frozenset[bytes]
+
+
+class _Mark:
+    __slots__ = ()
+
+
+ABSENT = _Mark()
+RELEASED = _Mark()
+Outcome = Landed | Failed | _Mark
+
+
+class Flight:
+    """The keys one call is getting.
+
+    ``loop`` is the event loop it runs on, if any. ``aloft`` are the keys whose load goes on even
+    when the caller has ``left``.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_outcomes",
+        "_waiters",
+        "aloft",
+        "left",
+        "looked",
+        "loop",
+        "shelf",
+        "writes",
+    )
+
+    def __init__(
+        self, shelf: object, loop: AbstractEventLoop | None, *, writes: bool = False
+    ) -> None:
+        self.shelf = shelf
+        self.loop = loop
+        self.writes = writes
+        self.looked = self.left = False
+        self.aloft: set[bytes] = set()
+        self._lock = threading.Lock()
+        self._outcomes: dict[bytes, Outcome] = {}
+        self._waiters: list[Callable[[], None]] = []
+
+    def settle(self, outcomes: dict[bytes, Outcome]) -> None:
+        """Announce outcomes and wake everybody who waits on this flight."""
+        with self._lock:
+            self._outcomes.update(outcomes)
+            waiters = tuple(self._waiters)
+        for wake in waiters:
+            wake()
+
+    def looked_in_store(self) -> None:
+        """Announce that keys not settled by now are in no tier: who only reads need not wait."""
+        self.looked = True
+        self.settle({})
+
+    def outcome(self, key: bytes) -> Outcome | None:
+        """Return what became of a key; None while it is under way."""
+        return self._outcomes.get(key)
+
+    def settled(self, keys: Iterable[bytes], *, reading: bool) -> bool:
+        """Say whether a waiter has nothing more to wait for."""
+        return (reading and self.looked) or all(key in self._outcomes for key in keys)
+
+    @property
+    def stranded(self) -> bool:
+        """Whether the loop it ran on was closed under it: it will never settle anything."""
+        return self.loop is not None and self.loop.is_closed()
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` at every change."""
+        with self._lock:
+            self._waiters.append(wake)
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """Stop calling ``wake``."""
+        with self._lock:
+            self._waiters.remove(wake)
+
+
+ABOARD: ContextVar[tuple[Flight, ...]] = ContextVar("nearcache_aboard", default=())
+"""The flights whose loader is running in this context: waiting for one of them would never end."""
+
+
+class FlightTable:
+    """Which flight has which key. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._flights: dict[bytes, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def claim(
+        self, flight: Flight, keys: Sequence[bytes], positions: Sequence[int]
+    ) -> tuple[list[int], dict[Flight, list[int]]]:
+        """Claim free keys; return the positions that are ours, and who has the others."""
+        mine: list[int] = []
+        theirs: dict[Flight, list[int]] = {}
+        with self.lock:
+            for position in positions:
+                owner = self._flights.setdefault(keys[position], flight)
+                if owner is flight:
+                    mine.append(position)
+                else:
+                    theirs.setdefault(owner, []).append(position)
+        return mine, theirs
+
+    def take_over(self, flight: Flight, keys: Sequence[bytes]) -> set[bytes]:
+        """Claim keys for a write, whoever has them; return those another write had.
+
+        Two writes of one key that overlap reach the store in an order nobody here knows, so
+        neither may install its value near.
+        """
+        with self.lock:
+            before = {key: self._flights.get(key) for key in keys}
+            self._flights.update(dict.fromkeys(keys, flight))
+        return {key for key, owner in before.items() if owner is not None and owner.writes}
+
+    def land(
+        self,
+        flight: Flight,
+        outcomes: dict[bytes, Outcome],
+        install: Callable[[set[bytes]], None] | None = None,
+    ) -> None:
+        """Settle keys; ``install`` gets those that are still this flight's, under the lock."""
+        with self.lock:
+            owned = {key for key in outcomes if self._flights.get(key) is flight}
+            if install is not None and owned:
+                install(owned)
+            for key in owned:
+                del self._flights[key]
+        flight.settle(outcomes)
+
+    def finish(self, flight: Flight, keys: Iterable[bytes]) -> None:
+        """Release whatever has not settled; nothing happens where all has."""
+        left = [key for key in keys if flight.outcome(key) is None]
+        if left:
+            self.land(flight, dict.fromkeys(left, RELEASED))
+
+    def detach(self, keys: Iterable[bytes]) -> None:
+        """Take keys from their flights: what is under way will not be installed."""
+        with self.lock:
+            for key in keys:
+                self._flights.pop(key, None)
+
+    def detach_shelves(self, chosen: Callable[[object], bool]) -> None:
+        """Take from their flights all keys of the chosen shelves."""
+        with self.lock:
+            for key, flight in list(self._flights.items()):
+                if chosen(flight.shelf):
+                    del self._flights[key]

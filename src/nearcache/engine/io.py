@@ -1,0 +1,318 @@
+"""The one small port through which the engine waits: blocking, or on an event loop.
+
+The engine is written as ``async def`` once. Under ``AsyncIO`` it really suspends; under
+``BlockingIO`` every wait blocks inside, so that :func:`run` drives the same coroutine to its end in
+one step.
+"""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, Protocol, TypeVar
+
+from nearcache.engine.flights import ABOARD, Flight
+
+__all__ = ["IO", "AsyncIO", "BlockingIO", "Loader", "Step", "run"]
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+_STORE_THREADS = 8
+_LOOP_CHECK = 1.0  # seconds between looks whether a foreign loop was closed under its flight
+
+
+class Loader(Protocol):
+    """Who is expensive. ``call`` takes a list and returns its values, or awaits them."""
+
+    is_async: bool
+    limit: int
+    """How many calls may be under way at once."""
+    max_batch: int | None
+    """How many values one call may ask for; None leaves it to the options."""
+
+    @property
+    def gate(self) -> Any:
+        """What a synchronous call holds, so that at most ``limit`` run."""
+
+    @property
+    def call(self) -> Callable[[list[Any]], Any]:
+        """The call itself."""
+
+    def threads(self) -> Executor:
+        """Return ``limit`` threads for synchronous calls from an event loop.
+
+        The loop's own few threads would all be taken by calls that wait at the gate.
+        """
+
+
+class Step(Protocol[R_co]):
+    """Work that, once started, goes on to its end; ``ended`` is called then, whatever the end."""
+
+    def start(self) -> Coroutine[Any, Any, R_co]:
+        """Return the work."""
+
+    def ended(self) -> None:
+        """Clean up."""
+
+
+class IO(Protocol):
+    """What the engine may wait for."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that this call runs on; None where it blocks."""
+
+    async def store(self, ask: Callable[..., T], *arguments: Any) -> T:
+        """Wait for a store's answer."""
+
+    async def load(self, loader: Loader, inputs: list[Any], flight: Flight) -> Any:
+        """Wait for a loader's answer."""
+
+    async def gather(self, steps: Sequence[Step[T]], limit: int) -> list[T]:
+        """Run steps, at most ``limit`` at once, none of them ended by the caller's cancellation.
+
+        After the first that raises, no further one is started; those under way are waited for.
+        """
+
+    async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
+        """Wait until ``ready`` says so; False at once where the wait could never end."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Drive a coroutine whose every wait blocks inside; return its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    coroutine.close()
+    msg = "a blocking call suspended: its coroutine was given the wrong io"
+    raise RuntimeError(msg)
+
+
+class BlockingIO:
+    """Waits that block the calling thread."""
+
+    loop = None
+
+    async def store(self, ask: Callable[..., T], *arguments: Any) -> T:
+        """Ask here."""
+        return ask(*arguments)
+
+    async def load(self, loader: Loader, inputs: list[Any], flight: Flight) -> Any:
+        """Call here; an asynchronous loader runs on one private loop thread."""
+        if loader.is_async:
+            token = ABOARD.set((*ABOARD.get(), flight))
+            try:
+                future = asyncio.run_coroutine_threadsafe(
+                    _awaited(loader.call, inputs), _private_loop()
+                )
+            finally:
+                ABOARD.reset(token)
+            return future.result()
+        return _call(loader, inputs, flight)
+
+    async def gather(self, steps: Sequence[Step[T]], limit: int) -> list[T]:
+        """Run one after the other, or in a few threads for a loader that allows several calls."""
+        if limit == 1 or len(steps) == 1:
+            return [_through(step) for step in steps]
+        failed = threading.Event()
+
+        def take(step: Step[T]) -> list[T]:
+            if failed.is_set():
+                return []
+            try:
+                return [_through(step)]
+            except BaseException:
+                failed.set()
+                raise
+
+        with ThreadPoolExecutor(min(limit, len(steps)), "nearcache-load") as pool:
+            futures = [pool.submit(copy_context().run, take, step) for step in steps]
+        return [result for future in futures for result in future.result()]
+
+    async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
+        """Block until ``ready``, unless that would block what we wait for."""
+        here = asyncio._get_running_loop()
+        if flight in ABOARD.get() or (here is not None and flight.loop is here):
+            return ready()
+        changed = threading.Event()
+        flight.subscribe(changed.set)
+        try:
+            while not ready() and not flight.stranded:
+                changed.wait(_LOOP_CHECK if flight.loop else None)
+                changed.clear()
+        finally:
+            flight.unsubscribe(changed.set)
+        return True
+
+    async def sleep(self, seconds: float) -> None:
+        """Block."""
+        time.sleep(seconds)
+
+
+class AsyncIO:
+    """Waits that suspend the running task; what blocks goes to a few threads.
+
+    The store is asked through its blocking client in a thread: for batches that is faster than
+    an asynchronous client (bench/results), it is one implementation, and a cancelled task never
+    tears a connection.
+    """
+
+    def __init__(self) -> None:
+        self._threads: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop."""
+        return asyncio.get_running_loop()
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._threads is None or self._pid != os.getpid():  # a fork leaves threads behind
+                self._threads = ThreadPoolExecutor(_STORE_THREADS, "nearcache-store")
+                self._pid = os.getpid()
+            return self._threads
+
+    async def store(self, ask: Callable[..., T], *arguments: Any) -> T:
+        """Ask in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), ask, *arguments)
+
+    async def load(self, loader: Loader, inputs: list[Any], flight: Flight) -> Any:
+        """Await an asynchronous loader; call a synchronous one in a thread."""
+        token = ABOARD.set((*ABOARD.get(), flight))
+        try:
+            if loader.is_async:
+                return await loader.call(inputs)
+            return await asyncio.get_running_loop().run_in_executor(
+                loader.threads(), copy_context().run, _call, loader, inputs, flight
+            )
+        finally:
+            ABOARD.reset(token)
+
+    async def gather(self, steps: Sequence[Step[T]], limit: int) -> list[T]:
+        """Run each step as a task of its own, which outlives the caller's cancellation."""
+        results: list[T] = []
+        running: set[asyncio.Task[T]] = set()
+        error: BaseException | None = None
+        for step in steps:
+            if len(running) >= limit:
+                running, error = await self._some(running, results)
+            if error is not None:
+                break
+            running.add(self._detached(step))
+        while running:
+            running, latest = await self._some(running, results)
+            error = error or latest
+        if error is not None:
+            raise error
+        return results
+
+    async def _some(
+        self, running: set[asyncio.Task[T]], results: list[T]
+    ) -> tuple[set[asyncio.Task[T]], BaseException | None]:
+        # asyncio.wait leaves the tasks alone when the caller is cancelled
+        done, left = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        error: BaseException | None = None
+        for task in done:
+            if task.cancelled():
+                error = error or asyncio.CancelledError()
+            elif (raised := task.exception()) is not None:
+                error = error or raised
+            else:
+                results.append(task.result())
+        return left, error
+
+    def _detached(self, step: Step[T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(step.start())
+        self._tasks.add(task)  # the loop alone keeps only a weak reference
+        # a callback, not a finally: a task cancelled before its first step never enters its body
+        task.add_done_callback(lambda _: step.ended())
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: whoever still waits got it through the flight
+
+    async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
+        """Suspend until ``ready``."""
+        if flight in ABOARD.get():
+            return ready()
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(changed.set)
+            except RuntimeError:
+                return  # the loop of the waiter is closed: nobody waits there any more
+
+        flight.subscribe(wake)
+        try:
+            while not ready() and not flight.stranded:
+                elsewhere = flight.loop is not None and flight.loop is not loop
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), _LOOP_CHECK if elsewhere else None)
+                changed.clear()
+        finally:
+            flight.unsubscribe(wake)
+        return True
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend."""
+        await asyncio.sleep(seconds)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        with self._lock:
+            if self._threads is not None:
+                self._threads.shutdown(wait=False)
+                self._threads = None
+
+
+def _through(step: Step[T]) -> T:
+    try:
+        return run(step.start())
+    finally:
+        step.ended()
+
+
+def _call(loader: Loader, inputs: list[Any], flight: Flight) -> Any:
+    token = ABOARD.set((*ABOARD.get(), flight))
+    try:
+        with loader.gate:
+            return loader.call(inputs)
+    finally:
+        ABOARD.reset(token)
+
+
+async def _awaited(call: Callable[[list[Any]], Awaitable[Any]], inputs: list[Any]) -> Any:
+    return await call(inputs)
+
+
+_private: tuple[int, asyncio.AbstractEventLoop] | None = None
+_private_lock = threading.Lock()
+
+
+def _private_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop for asynchronous loaders under the blocking face; one per process."""
+    global _private  # noqa: PLW0603  one loop thread per process, made at the first need
+    with _private_lock:
+        if _private is None or _private[0] != os.getpid():
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, name="nearcache-loop", daemon=True)
+            thread.start()
+            _private = (os.getpid(), loop)
+        return _private[1]

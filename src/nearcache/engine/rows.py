@@ -1,0 +1,235 @@
+"""One call's distinct texts of one model on their way through the tiers, as rows of a matrix."""
+
+import threading
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearcache.codecs.envelope import decode_rows, encode_rows
+from nearcache.codecs.vectors import Precision, Rows
+from nearcache.entry import Mark
+from nearcache.errors import CodecError, LoaderError, ShapeMismatch
+from nearcache.keys import ModelKeys, content_digest
+from nearcache.near.pick import vector_tier as VectorTier  # noqa: N812  a class, chosen at import
+from nearcache.stores.base import Fetched
+
+__all__ = ["ABSENT", "FAR", "JOINED", "LOADED", "NEAR", "Landing", "RowBatch", "RowShelf"]
+
+Floats = NDArray[np.float32]
+
+ABSENT, NEAR, FAR, LOADED, JOINED = range(5)
+"""Where a text's row came from."""
+
+
+class RowShelf:
+    """One model in one namespace: its names, and the dimension all its vectors have."""
+
+    def __init__(self, space: str, keys: ModelKeys, dimensions: int | None, label: str) -> None:
+        self.name: Hashable = (space, keys.identity)
+        self.space = space
+        self.keys = keys
+        self.label = label
+        self.size = dimensions
+        self._dimensions = dimensions
+        self._lock = threading.Lock()
+
+    def learn(self, size: int) -> bool:
+        """Take the dimension of the first vector; say whether ``size`` is the model's."""
+        with self._lock:
+            if self.size is None:
+                self.size = size
+            return self.size == size
+
+    def forget_size(self) -> None:
+        """Let the next first vector decide again."""
+        self.size = self._dimensions
+
+
+class Landing(NamedTuple):
+    """Rows ready for the near tier: positions in the batch, and when each row's life ends."""
+
+    positions: list[int]
+    rows: Rows
+    expires: NDArray[np.float64]
+
+
+class RowBatch:
+    """Distinct texts, and the rows found for them so far."""
+
+    def __init__(
+        self,
+        shelf: RowShelf,
+        texts: Sequence[str],
+        near: VectorTier,
+        precision: Precision,
+        digests: Sequence[bytes] | None = None,
+    ) -> None:
+        self.shelf = shelf
+        self.texts = texts
+        self.near = near
+        self.precision = precision
+        self.digests = list(map(content_digest, texts)) if digests is None else list(digests)
+        self.keys = shelf.keys.values(self.digests)
+        self.rows: Floats | None = None
+        self.origin = np.zeros(len(self.keys), np.int8)
+        self.stamp = b""
+        self.mark = Mark(precision.kind, shelf.size, b"")
+
+    # -- near --------------------------------------------------------------------------------
+
+    def look_near(self, positions: Sequence[int]) -> list[int]:
+        """Take from the near tier what is there; return the positions that are not."""
+        if not self.texts:
+            return list(positions)
+        found, rows = self.near.get_some(
+            self.shelf.name,
+            [self.texts[i] for i in positions],
+            [self.digests[i] for i in positions],
+        )
+        if rows is None:
+            return list(positions)
+        here = [positions[i] for i in found]
+        self._place(here, rows, NEAR)
+        gone = set(here)
+        return [i for i in positions if i not in gone]
+
+    def install(self, landing: Landing, keys: set[bytes]) -> None:
+        """Put into the near tier those rows of a landing whose keys are ours."""
+        if not self.texts:  # known by content hash alone: near finds rows by text
+            return
+        positions, rows, expires = landing
+        chosen = [n for n, i in enumerate(positions) if self.keys[i] in keys]
+        if len(chosen) != len(positions):
+            index = np.array(chosen, np.intp)
+            positions = [positions[n] for n in chosen]
+            rows, expires = rows.take(index), expires[index]
+        self.near.put(
+            self.shelf.name,
+            [self.texts[i] for i in positions],
+            [self.digests[i] for i in positions],
+            rows.data,
+            rows.scale,
+            expires,
+        )
+
+    # -- store -------------------------------------------------------------------------------
+
+    def accept(
+        self, positions: Sequence[int], fetched: Fetched, stamp: bytes
+    ) -> tuple[Landing | None, list[int]]:
+        """Read stored entries; return what is usable, and the positions of corrupt ones."""
+        self.stamp = stamp
+        decoded = decode_rows(
+            fetched.values,
+            [self.digests[i] for i in positions],
+            self.precision,
+            stamp=stamp,
+            size=self.shelf.size,
+            now=fetched.now,
+        )
+        corrupt = [positions[i] for i in decoded.corrupt]
+        if decoded.rows is None or not self.shelf.learn(decoded.size):
+            return None, corrupt
+        here = [positions[i] for i in decoded.usable.tolist()]
+        expires = np.where(decoded.expiry > 0, fetched.sent + decoded.expiry - fetched.now, 0.0)
+        self._place(here, self.precision.unpack(decoded.rows), FAR)
+        return Landing(here, decoded.rows, expires), corrupt
+
+    def marked(self) -> Mark:
+        """Return how a valid entry of this batch looks to a store."""
+        return Mark(self.precision.kind, self.shelf.size, self.stamp)
+
+    def pack(self, landing: Landing, expiry: float) -> list[bytes]:
+        """Return the entries to store; ``expiry`` is in the store's time, 0 for never."""
+        return encode_rows(
+            landing.rows,
+            self.precision,
+            [self.digests[i] for i in landing.positions],
+            stamp=self.stamp,
+            expiry=expiry,
+        )
+
+    # -- loader ------------------------------------------------------------------------------
+
+    def inputs(self, positions: Sequence[int]) -> list[str]:
+        """Return what the loader is asked for."""
+        return [self.texts[i] for i in positions]
+
+    def loaded(self, positions: Sequence[int], output: object, expires: float) -> Landing:
+        """Check a loader's output and take what the precision keeps of it.
+
+        Raises: LoaderError for a wrong count, shape, dimension or component; nothing of it is
+        taken then, since a list that is one too short may be shifted anywhere.
+        """
+        matrix = self._checked(output, len(positions))
+        if not self.shelf.learn(matrix.shape[1]):
+            msg = (
+                f"{self.shelf.label} gave vectors of {matrix.shape[1]} dimensions, its cached ones "
+                f"have {self.shelf.size}: the model changed under its name; call "
+                "invalidate_by_model, or name the model with dimensions or revision"
+            )
+            raise LoaderError(msg)
+        try:
+            rows = self.precision.pack(matrix)
+        except CodecError as error:
+            raise LoaderError(f"{self.shelf.label}: {error}") from error
+        self._place(positions, self.precision.unpack(rows), LOADED)
+        return Landing(list(positions), rows, np.full(len(positions), expires))
+
+    def _checked(self, output: object, count: int) -> Floats:
+        label = self.shelf.label
+        try:
+            matrix = as_floats(output)
+        except CodecError as error:
+            raise LoaderError(f"{label} gave no matrix of floats: {error}") from error
+        if len(matrix) != count or matrix.ndim != 2 or not matrix.shape[1]:
+            msg = (
+                f"{label} was given {count} texts and gave an array of shape {matrix.shape}; "
+                "one vector per text is expected"
+            )
+            raise LoaderError(msg)
+        if not np.isfinite(matrix).all():
+            row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+            msg = f"{label} gave NaN or an infinite component for text {row} of {count}"
+            raise LoaderError(msg)
+        return matrix
+
+    # -- results -----------------------------------------------------------------------------
+
+    def taken_from(self, other: "RowBatch", pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy rows that another batch of the same shelf got: pairs are (here, there)."""
+        assert other.rows is not None, "a flight lands after its rows are placed"
+        self._place([here for here, _ in pairs], other.rows[[there for _, there in pairs]], JOINED)
+
+    def _place(self, positions: Sequence[int], rows: Floats, origin: int) -> None:
+        if self.rows is None:
+            if len(positions) == len(self.keys) and list(positions) == list(range(len(self.keys))):
+                self.rows = rows
+                self.origin[:] = origin
+                return
+            self.rows = np.empty((len(self.keys), rows.shape[1]), np.float32)
+        if rows.shape[1] != self.rows.shape[1]:
+            msg = f"{self.shelf.label} was forgotten during this call and changed its dimension"
+            raise ShapeMismatch(msg)
+        index = np.array(positions, np.intp)
+        self.rows[index] = rows
+        self.origin[index] = origin
+
+
+def as_floats(value: object) -> Floats:
+    """Return a fresh float32 array of real numbers; whoever gave ``value`` cannot change it.
+
+    Raises: CodecError for anything that is not an array of real numbers.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:  # rows of different lengths, a tensor on a device
+        msg = f"{type(value).__name__} is no array of numbers: {error}"
+        raise CodecError(msg) from error
+    if array.dtype.kind not in "fiu":
+        msg = f"{type(value).__name__} of {array.dtype} is no array of numbers"
+        raise CodecError(msg)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused
+        return np.array(array, dtype=np.float32, order="C")

@@ -1,0 +1,37 @@
+"""Telling subscribers what happens; costs nothing while there are none."""
+
+import logging
+from collections.abc import Callable
+
+__all__ = ["Events", "Subscriber"]
+
+Subscriber = Callable[[str, object, object], None]
+"""Called with the event's name, what it is about, and how many or why."""
+
+log = logging.getLogger("nearcache")
+
+
+class Events:
+    """The subscribers of one cache. Thread-safe."""
+
+    __slots__ = ("_subscribers",)
+
+    def __init__(self) -> None:
+        self._subscribers: tuple[Subscriber, ...] = ()
+
+    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
+        """Add a callback; the function returned takes it out again."""
+        self._subscribers = (*self._subscribers, callback)
+
+        def unsubscribe() -> None:
+            self._subscribers = tuple(c for c in self._subscribers if c is not callback)
+
+        return unsubscribe
+
+    def emit(self, name: str, subject: object, detail: object) -> None:
+        """Call every subscriber; one that raises is logged, never felt."""
+        for callback in self._subscribers:
+            try:
+                callback(name, subject, detail)
+            except Exception:
+                log.exception("a subscriber of nearcache raised at %s", name)

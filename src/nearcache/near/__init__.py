@@ -1,0 +1,1 @@
+"""Tier 1: copies in this process."""

@@ -1,0 +1,233 @@
+"""Rows of one size: one growing block of memory that several shelves share.
+
+A shelf (one model in one namespace) finds its slots by text. Texts up to ``LONGEST_KEY`` characters
+are themselves the keys, since a lookup by text costs a third of hashing it; longer ones are found
+by the 16 bytes of their content hash, in an index of their own.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearcache.near.policies.lru import LRU
+
+__all__ = ["LONGEST_KEY", "Arena", "Shelf"]
+
+LONGEST_KEY = 4096
+_FIRST_ROWS = 256
+# dict entry, slot number, key list, content hash, expiry, stamp, owner: see bench/memory.py
+_INDEX_BYTES = 124
+_NEVER = float("inf")
+
+Floats = NDArray[np.float32]
+Slots = NDArray[np.intp]
+
+
+class Shelf:
+    """Which slot holds which text of one model in one namespace."""
+
+    __slots__ = ("arena", "by_digest", "by_text", "number")
+
+    def __init__(self, arena: "Arena", number: int) -> None:
+        self.arena = arena
+        self.number = number
+        self.by_text: dict[str, int] = {}
+        self.by_digest: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_text) + len(self.by_digest)
+
+    def find(self, text: str, digest: bytes | None) -> int | None:
+        """Return the slot of a text; ``digest`` is needed only for one over ``LONGEST_KEY``."""
+        if len(text) <= LONGEST_KEY:
+            return self.by_text.get(text)
+        return None if digest is None else self.by_digest.get(digest)
+
+    def index(self, key: str | bytes, slot: int) -> None:
+        """Point ``key`` to ``slot``."""
+        if isinstance(key, str):
+            self.by_text[key] = slot
+        else:
+            self.by_digest[key] = slot
+
+    def forget(self, key: str | bytes) -> None:
+        """Take ``key`` out."""
+        if isinstance(key, str):
+            del self.by_text[key]
+        else:
+            del self.by_digest[key]
+
+
+class Arena:
+    """Slots of packed rows. Not thread-safe: the tier that owns it holds its lock.
+
+    Units: ``expires`` in monotonic seconds, 0 for never.
+    """
+
+    __slots__ = (
+        "_free",
+        "_scaled",
+        "data",
+        "digests",
+        "expires",
+        "high",
+        "key_bytes",
+        "keys",
+        "live",
+        "next_expiry",
+        "order",
+        "owner",
+        "row_bytes",
+        "scale",
+        "shelves",
+    )
+
+    def __init__(self, size: int, dtype: np.dtype[np.generic], *, scaled: bool) -> None:
+        self._scaled = scaled
+        self._free: list[int] = []
+        self.keys: list[str | bytes | None] = []
+        self.shelves: dict[int, Shelf] = {}
+        self.high = self.live = self.key_bytes = 0
+        self.next_expiry = _NEVER
+        self.row_bytes = size * dtype.itemsize + 4 * scaled + _INDEX_BYTES
+        self._allocate(_FIRST_ROWS, size, dtype)
+
+    def _allocate(self, capacity: int, size: int, dtype: np.dtype[np.generic]) -> None:
+        # the system hands out pages as they are touched: spare capacity costs no memory
+        self.data = np.empty((capacity, size), dtype)
+        self.scale: Floats | None = np.empty(capacity, np.float32) if self._scaled else None
+        self.digests = np.empty((capacity, 2), np.uint64)
+        self.expires = np.zeros(capacity, np.float64)
+        self.owner = np.zeros(capacity, np.int32)
+        self.order = LRU(capacity)
+
+    @property
+    def size(self) -> int:
+        """The dimension of a row."""
+        return int(self.data.shape[1])
+
+    @property
+    def used_bytes(self) -> int:
+        """What all live entries cost, texts and index included."""
+        return self.live * self.row_bytes + self.key_bytes
+
+    def find_digests(self, shelf: Shelf, digests: Sequence[bytes]) -> list[int]:
+        """Return the slots of a shelf's content hashes that are here.
+
+        Cost: one vectorised pass over all slots; no second index is kept for this rare question.
+        """
+        wanted = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
+        have = self.digests[: self.high]
+        maybe = np.isin(have[:, 0], wanted[:, 0]) & self._of(shelf)
+        exact = set(digests)
+        return [s for s in np.flatnonzero(maybe).tolist() if have[s].tobytes() in exact]
+
+    def _of(self, shelf: Shelf) -> NDArray[np.bool_]:
+        mine = self.owner[: self.high] == shelf.number
+        return np.asarray(mine & (self.order.stamps[: self.high] > 0))
+
+    def add(self, shelf: Shelf, text: str, digest: bytes, stamp: int) -> int:
+        """Return a slot for a text that has none; the caller writes the row."""
+        if self._free:
+            slot = self._free.pop()
+        else:
+            if self.high == len(self.data):
+                self._move(np.arange(self.high), 2 * self.high)
+            slot = self.high
+            self.high += 1
+            self.keys.append(None)
+        # a plain copy of a str subclass: nobody's __hash__ or __eq__ gets into the index
+        key: str | bytes = str.__str__(text) if len(text) <= LONGEST_KEY else digest
+        shelf.index(key, slot)
+        self.keys[slot] = key
+        self.owner[slot] = shelf.number
+        self.key_bytes += sys.getsizeof(key)
+        self.live += 1
+        self.order.stamps[slot] = stamp
+        return slot
+
+    def remove(self, slot: int) -> None:
+        """Free a live slot."""
+        key = self.keys[slot]
+        assert key is not None, "only live slots are removed"
+        self.shelves[int(self.owner[slot])].forget(key)
+        self.keys[slot] = None
+        self.key_bytes -= sys.getsizeof(key)
+        self.live -= 1
+        self.order.stamps[slot] = 0
+        self.expires[slot] = 0
+        self._free.append(slot)
+
+    def remove_shelf(self, shelf: Shelf) -> None:
+        """Free every slot of a shelf."""
+        for slot in np.flatnonzero(self._of(shelf)).tolist():
+            self.remove(slot)
+        del self.shelves[shelf.number]
+
+    def expired(self, now: float) -> list[int]:
+        """Return the slots whose life has ended; cheap while none can have."""
+        if now < self.next_expiry:
+            return []
+        expires = self.expires[: self.high]
+        return np.flatnonzero((expires > 0) & (expires <= now)).tolist()
+
+    def settle_expiry(self) -> None:
+        """Look up when the next life ends, once those that ended have been removed."""
+        expires = self.expires[: self.high]
+        bounded = expires[expires > 0]
+        self.next_expiry = float(bounded.min()) if len(bounded) else _NEVER
+
+    def rows(self, slots: Slots) -> Floats:
+        """Return copies of the rows as float32: a view would change when its slot is reused."""
+        packed = self.data.take(slots, axis=0)
+        if self.scale is not None:
+            return np.multiply(packed, self.scale.take(slots)[:, None], dtype=np.float32)
+        return packed.astype(np.float32, copy=False)
+
+    def trim(self) -> None:
+        """Give memory back once more than half of the slots ever used are free."""
+        if self.high > _FIRST_ROWS and self.live * 2 < self.high:
+            self._move(self.live_slots(), max(_FIRST_ROWS, self.live))
+
+    def live_slots(self) -> Slots:
+        """Return the slots in use."""
+        return np.flatnonzero(self.order.stamps[: self.high])
+
+    def _move(self, kept: Slots, capacity: int) -> None:
+        """Copy the ``kept`` slots, in order, to the start of new blocks."""
+        count = len(kept)
+        old = (self.data, self.digests, self.expires, self.owner, self.order.stamps, self.scale)
+        self._allocate(capacity, self.size, self.data.dtype)
+        new = (self.data, self.digests, self.expires, self.owner, self.order.stamps, self.scale)
+        for source, target in zip(old, new, strict=True):
+            if source is not None and target is not None:
+                np.take(source, kept, axis=0, out=target[:count], mode="clip")
+        if count == self.high:
+            return  # grown: every slot kept its number
+        self.keys = [self.keys[slot] for slot in kept.tolist()]
+        for slot, key in enumerate(self.keys):
+            assert key is not None, "only live slots are kept"
+            self.shelves[int(self.owner[slot])].index(key, slot)
+        self._free.clear()
+        self.high = count
+
+    def check(self) -> None:
+        """Raise AssertionError where indexes, keys, stamps and counts disagree; for tests."""
+        slots: list[int] = []
+        for number, shelf in self.shelves.items():
+            assert shelf.number == number and shelf.arena is self, "a shelf is where it says"
+            for key, slot in [*shelf.by_text.items(), *shelf.by_digest.items()]:
+                assert self.keys[slot] == key, "index and keys agree"
+                assert self.owner[slot] == number, "a slot's owner indexes it"
+                slots.append(slot)
+        assert sorted(slots) == self.live_slots().tolist(), "indexed slots, and no others, live"
+        assert len(slots) == self.live, "live counts the indexed slots"
+        assert sorted([*slots, *self._free]) == list(range(self.high)), "a slot is live or free"
+        assert len(self.keys) == self.high, "one key per slot"
+        texts = sum(sys.getsizeof(key) for key in self.keys if key is not None)
+        assert texts == self.key_bytes, "key_bytes counts the keys"
+        expires = self.expires[: self.high]
+        bounded = expires[expires > 0]
+        assert not len(bounded) or self.next_expiry <= bounded.min(), "next_expiry bounds below"

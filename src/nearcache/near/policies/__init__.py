@@ -1,0 +1,1 @@
+"""Who leaves when a budget is full."""

@@ -1,0 +1,338 @@
+"""The near tier for rows: shelves of several models under one budget, one lock.
+
+The contract (five verbs: get, put, drop, expire, resize) is written as
+``tests/contract/near_rows.py``, which every implementation runs.
+"""
+
+import threading
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearcache.clock import Clock
+from nearcache.near.arena import LONGEST_KEY, Arena, Shelf
+
+__all__ = ["VectorTier"]
+
+Floats = NDArray[np.float32]
+_EXPIRY_SLICE = 512  # slots freed per hold of the lock: well under a millisecond
+_KEY_HEAD = 80  # what a str costs beside its characters, at most
+
+
+class VectorTier:
+    """Rows by (shelf, text): a shelf is one model in one namespace.
+
+    ``max_entries`` and ``max_bytes`` bound all shelves together; bytes count rows, texts and index.
+    ``dtype`` and ``scaled`` say how rows are packed; what comes out is float32.
+
+    Thread-safe. The lock is re-entrant: a text's ``__hash__`` or a finaliser may call back.
+    """
+
+    def __init__(
+        self,
+        *,
+        dtype: np.dtype[np.generic],
+        scaled: bool,
+        max_entries: int,
+        max_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.evictions = 0
+        self.expirations = 0
+        self._dtype = dtype
+        self._scaled = scaled
+        self._clock = clock
+        self._shelves: dict[Hashable, Shelf] = {}
+        self._arenas: dict[int, Arena] = {}
+        self._numbers = 0
+        self._tick = 1
+
+    def __len__(self) -> int:
+        return sum(arena.live for arena in tuple(self._arenas.values()))
+
+    @property
+    def used_bytes(self) -> int:
+        """What all entries cost, texts and index included."""
+        return sum(arena.used_bytes for arena in tuple(self._arenas.values()))
+
+    # -- get ---------------------------------------------------------------------------------
+
+    def get_all(self, name: Hashable, texts: Sequence[str]) -> Floats | None:
+        """Return the rows of all texts, or None when any is missing: the path of a warm batch.
+
+        Shapes: (n, d) float32, the caller's own.
+        """
+        shelf = self._shelves.get(name)
+        if shelf is None:
+            return None
+        count = len(texts)
+        with self.lock:
+            arena = shelf.arena
+            try:
+                slots = np.fromiter(map(shelf.by_text.get, texts), np.intp, count)
+            except TypeError:  # a None among the slots, or something unhashable among the texts
+                return None
+            if arena.next_expiry <= (now := self._clock()):
+                expires = arena.expires.take(slots)
+                if ((expires > 0) & (expires <= now)).any():
+                    return None
+            arena.order.stamps[slots] = np.arange(self._tick, self._tick + count)
+            self._tick += count
+            return arena.rows(slots)
+
+    def get_some(
+        self, name: Hashable, texts: Sequence[str], digests: Sequence[bytes] | None = None
+    ) -> tuple[list[int], Floats | None]:
+        """Return the positions that are here and their rows, in that order.
+
+        Without ``digests``, texts over ``LONGEST_KEY`` characters are not looked for.
+        """
+        shelf = self._shelves.get(name)
+        if shelf is None:
+            return [], None
+        with self.lock:
+            now = self._clock()
+            found: list[int] = []
+            slots: list[int] = []
+            for i, text in enumerate(texts):
+                slot = shelf.find(text, None if digests is None else digests[i])
+                if slot is not None and not self._drop_if_expired(shelf.arena, slot, now):
+                    found.append(i)
+                    slots.append(slot)
+            if not found:
+                return [], None
+            index = np.array(slots, np.intp)
+            shelf.arena.order.stamps[index] = np.arange(self._tick, self._tick + len(slots))
+            self._tick += len(slots)
+            return found, shelf.arena.rows(index)
+
+    def get_one(self, name: Hashable, text: str) -> Floats | None:
+        """Return the (d,) row of a text up to ``LONGEST_KEY`` characters, or None."""
+        shelf = self._shelves.get(name)
+        if shelf is None:
+            return None
+        with self.lock:
+            slot = shelf.by_text.get(text)
+            return None if slot is None else self._row(shelf.arena, slot)
+
+    def get_digest(self, name: Hashable, digest: bytes) -> Floats | None:
+        """Return the (d,) row of a content hash, or None."""
+        shelf = self._shelves.get(name)
+        if shelf is None:
+            return None
+        with self.lock:
+            slots = shelf.arena.find_digests(shelf, [digest])
+            return self._row(shelf.arena, slots[0]) if slots else None
+
+    def _row(self, arena: Arena, slot: int) -> Floats | None:
+        if self._drop_if_expired(arena, slot, self._clock()):
+            return None
+        arena.order.stamps[slot] = self._tick
+        self._tick += 1
+        row = arena.data[slot]
+        if arena.scale is not None:
+            return np.multiply(row, arena.scale[slot], dtype=np.float32)
+        return row.astype(np.float32)
+
+    def _drop_if_expired(self, arena: Arena, slot: int, now: float) -> bool:
+        if now < arena.next_expiry or not 0 < arena.expires[slot] <= now:
+            return False
+        arena.remove(slot)
+        self.expirations += 1
+        return True
+
+    # -- put ---------------------------------------------------------------------------------
+
+    def put(
+        self,
+        name: Hashable,
+        texts: Sequence[str],
+        digests: Sequence[bytes],
+        data: NDArray[np.generic],
+        scale: Floats | None,
+        expires: NDArray[np.float64],
+    ) -> None:
+        """Keep packed rows, each until its monotonic time in ``expires`` (0: until evicted).
+
+        An existing entry is overwritten in place: that never evicts another.
+        """
+        if not self.max_entries or not len(texts):
+            return
+        with self.lock:
+            shelf = self._shelf(name, data.shape[1])
+            arena = shelf.arena
+            slots: list[int] = []
+            kept: list[int] = []
+            for i, text in enumerate(texts):
+                slot = shelf.find(text, digests[i])
+                if slot is None:
+                    if not self._make_room(arena, text):
+                        continue
+                    slot = arena.add(shelf, text, digests[i], self._tick)
+                else:
+                    arena.order.stamps[slot] = self._tick
+                self._tick += 1
+                slots.append(slot)
+                kept.append(i)
+            # a batch larger than the budget uses slots twice: the later row stands, as it must
+            index = np.array(slots, np.intp)
+            arena.data[index] = data[kept]
+            if scale is not None and arena.scale is not None:
+                arena.scale[index] = scale[kept]
+            names = np.frombuffer(b"".join([digests[i] for i in kept]), np.uint64)
+            arena.digests[index] = names.reshape(-1, 2)
+            life = expires[kept]
+            arena.expires[index] = life
+            bounded = life[life > 0]
+            if len(bounded):
+                arena.next_expiry = min(arena.next_expiry, float(bounded.min()))
+
+    def _shelf(self, name: Hashable, size: int) -> Shelf:
+        shelf = self._shelves.get(name)
+        if shelf is not None and shelf.arena.size == size:
+            return shelf
+        if shelf is not None:  # the model was forgotten and came back with another dimension
+            self._drop_shelf(name)
+        arena = self._arenas.get(size)
+        if arena is None:
+            arena = self._arenas[size] = Arena(size, self._dtype, scaled=self._scaled)
+        self._numbers += 1
+        shelf = self._shelves[name] = arena.shelves[self._numbers] = Shelf(arena, self._numbers)
+        return shelf
+
+    def _make_room(self, arena: Arena, text: str) -> bool:
+        """Free what one more entry needs: expired entries leave first, then the oldest."""
+        # a str takes up to four bytes a character
+        need = arena.row_bytes + 4 * min(len(text), LONGEST_KEY) + _KEY_HEAD
+        if need > self.max_bytes:
+            return False
+        if len(self) < self.max_entries and self.used_bytes + need <= self.max_bytes:
+            return True
+        self._drop_expired(self._clock())
+        while len(self) >= self.max_entries or self.used_bytes + need > self.max_bytes:
+            self._evict_oldest(arena)
+        return True
+
+    def _evict_oldest(self, into: Arena | None) -> None:
+        oldest: tuple[int, int, Arena] | None = None
+        for arena in self._arenas.values():
+            candidate = arena.order.oldest(arena.high)
+            if candidate is not None and (oldest is None or candidate[0] < oldest[0]):
+                oldest = (*candidate, arena)
+        assert oldest is not None, "a full budget has an entry to evict"
+        _, slot, arena = oldest
+        arena.remove(slot)
+        self.evictions += 1
+        if arena is not into:  # its slots are not about to be reused
+            arena.trim()
+
+    # -- drop --------------------------------------------------------------------------------
+
+    def drop(self, name: Hashable, digests: Sequence[bytes]) -> int:
+        """Forget entries by content hash; return how many were here."""
+        with self.lock:
+            shelf = self._shelves.get(name)
+            if shelf is None or not len(digests):
+                return 0
+            slots = shelf.arena.find_digests(shelf, digests)
+            for slot in slots:
+                shelf.arena.remove(slot)
+            shelf.arena.trim()
+            return len(slots)
+
+    def drop_shelves(self, names: Iterable[Hashable]) -> int:
+        """Forget whole shelves; return how many entries were here."""
+        with self.lock:
+            return sum(self._drop_shelf(name) for name in list(names))
+
+    def _drop_shelf(self, name: Hashable) -> int:
+        shelf = self._shelves.pop(name, None)
+        if shelf is None:
+            return 0
+        count, arena = len(shelf), shelf.arena
+        if count == arena.live:
+            del self._arenas[arena.size]
+        else:
+            arena.remove_shelf(shelf)
+            arena.trim()
+        # other shelves of a dropped arena were empty: they start anew with their next row
+        for other in [n for n, s in self._shelves.items() if s.arena is arena and not len(s)]:
+            if arena.size not in self._arenas:
+                del self._shelves[other]
+        return count
+
+    # -- expire ------------------------------------------------------------------------------
+
+    def expire(self) -> int:
+        """Drop every entry whose life has ended; the lock is held for short slices only."""
+        dropped, now = 0, self._clock()
+        for arena in tuple(self._arenas.values()):
+            with self.lock:
+                slots = arena.expired(now)
+            for at in range(0, len(slots), _EXPIRY_SLICE):
+                with self.lock:
+                    dropped += self._remove_expired(arena, slots[at : at + _EXPIRY_SLICE], now)
+            if slots:
+                with self.lock:
+                    arena.settle_expiry()
+                    arena.trim()
+        return dropped
+
+    def _drop_expired(self, now: float) -> None:
+        for arena in self._arenas.values():
+            if slots := arena.expired(now):
+                self._remove_expired(arena, slots, now)
+                arena.settle_expiry()
+
+    def _remove_expired(self, arena: Arena, slots: list[int], now: float) -> int:
+        dropped = 0
+        for slot in slots:
+            # between two slices the slot may have been overwritten, freed, or moved by a trim
+            if slot < arena.high and 0 < arena.expires[slot] <= now:
+                arena.remove(slot)
+                dropped += 1
+        self.expirations += dropped
+        return dropped
+
+    # -- rare things -------------------------------------------------------------------------
+
+    def resize(self, max_entries: int, max_bytes: int) -> None:
+        """Set new budgets and evict at once what no longer fits."""
+        with self.lock:
+            self.max_entries, self.max_bytes = max_entries, max_bytes
+            self._drop_expired(self._clock())
+            while len(self) > max_entries or self.used_bytes > max_bytes:
+                self._evict_oldest(None)
+
+    def peek(self, name: Hashable, digest: bytes) -> tuple[float, int] | None:
+        """Return (expiry, bytes beside the text) of an entry without touching it."""
+        with self.lock:
+            shelf = self._shelves.get(name)
+            slots = [] if shelf is None else shelf.arena.find_digests(shelf, [digest])
+            if shelf is None or not slots:
+                return None
+            return float(shelf.arena.expires[slots[0]]), shelf.arena.row_bytes
+
+    def listing(self) -> list[tuple[Hashable, str]]:
+        """Return (shelf, content hash) of every entry, in no order."""
+        with self.lock:
+            return [
+                (name, shelf.arena.digests[slot].tobytes().hex())
+                for name, shelf in self._shelves.items()
+                for slot in [*shelf.by_text.values(), *shelf.by_digest.values()]
+            ]
+
+    def check(self) -> None:
+        """Raise AssertionError where the tier is inconsistent; for tests."""
+        with self.lock:
+            for size, arena in self._arenas.items():
+                assert arena.size == size, "an arena holds rows of its own size"
+                arena.check()
+            for shelf in self._shelves.values():
+                assert self._arenas.get(shelf.arena.size) is shelf.arena, "no shelf is adrift"
+            assert len(self) <= self.max_entries, "the entry budget holds"
+            assert self.used_bytes <= self.max_bytes, "the byte budget holds"

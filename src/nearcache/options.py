@@ -1,0 +1,90 @@
+"""Options of a cache, checked once when they are made."""
+
+import math
+import random
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Literal
+
+from nearcache.errors import ConfigError
+
+__all__ = ["Options", "check_count", "check_ttl", "effective_ttl"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Rarely needed settings; the defaults suit most programs.
+
+    jitter: fraction of the ttl, in [0, 1), by which lives are shortened at random. When many
+        entries are written at once and must not all expire at once.
+    max_batch: texts per loader call. When the model has a limit or memory is tight.
+    max_concurrency: loader calls under way at once for an async loader. When a provider limits it.
+    lease: seconds another process waits for a load that stopped answering. When loads are slow to
+        die.
+    store_timeout: seconds before the store counts as unavailable; ``"auto"`` follows measured
+        round trips, at least 50 ms. When the store is far away.
+    on_store_error: ``"degrade"`` counts a failing store as a miss, ``"raise"`` raises. When a
+        missing store must stop the program.
+    link_timeout: seconds after which a forget in another process holds here at the latest. When
+        forgotten texts must vanish sooner.
+    """
+
+    jitter: float = 0.0
+    max_batch: int = 256
+    max_concurrency: int = 8
+    lease: float = 10.0
+    store_timeout: float | Literal["auto"] = "auto"
+    on_store_error: Literal["degrade", "raise"] = "degrade"
+    link_timeout: float = 3.0
+
+    def __post_init__(self) -> None:
+        _check_number("jitter", self.jitter, least=0.0)
+        if self.jitter >= 1:
+            msg = f"jitter is a fraction of the ttl in [0, 1), not {self.jitter!r}"
+            raise ConfigError(msg)
+        check_count("max_batch", self.max_batch, least=1)
+        check_count("max_concurrency", self.max_concurrency, least=1)
+        _check_number("lease", self.lease, least=0.1)
+        _check_number("link_timeout", self.link_timeout, least=0.0)
+        if self.store_timeout != "auto":
+            _check_number("store_timeout", self.store_timeout, least=0.001)
+        if self.on_store_error not in ("degrade", "raise"):
+            msg = f'on_store_error is "degrade" or "raise", not {self.on_store_error!r}'
+            raise ConfigError(msg)
+
+
+def _check_number(name: str, value: object, *, least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        msg = f"{name} is a number of at least {least}, not {value!r}"
+        raise ConfigError(msg)
+    if not math.isfinite(value) or value < least:
+        msg = f"{name} is a finite number of at least {least}, not {value!r}"
+        raise ConfigError(msg)
+
+
+def check_count(name: str, value: object, *, least: int) -> int:
+    """Return ``value`` if it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        msg = f"{name} is a whole number of at least {least}, not {value!r}"
+        raise ConfigError(msg)
+    return value
+
+
+def check_ttl(ttl: object) -> float | None:
+    """Return a ttl in seconds, or None for no limit; 0 means "do not store"."""
+    if ttl is None:
+        return None
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or math.isnan(ttl) or ttl < 0:
+        msg = f"ttl is seconds (0 stores nothing) or None for no limit, not {ttl!r}"
+        raise ConfigError(msg)
+    return None if math.isinf(ttl) else float(ttl)
+
+
+def effective_ttl(
+    ttl: float | EllipsisType | None, default: float | None, jitter: float
+) -> float | None:
+    """Return the life of one write: the call's ttl, else the cache's, shortened by the jitter."""
+    seconds = default if ttl is ... else check_ttl(ttl)
+    if seconds and jitter:
+        seconds *= 1 - jitter * random.random()  # noqa: S311  spreads expiry, guards nothing
+    return seconds

@@ -1,0 +1,89 @@
+"""Counting what the cache did: exact under threads, read as a frozen snapshot."""
+
+import threading
+from dataclasses import asdict, dataclass, fields
+
+__all__ = ["Counters", "Stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a cache did so far; a snapshot that never changes.
+
+    Every text asked for is counted once, as a hit (near, far, stale), as a miss, or as coalesced
+    (answered by a load that was under way, or a repeat within one batch of misses).
+
+    Units: seconds, bytes. ``loads`` counts texts that reached the loader.
+    """
+
+    near_hits: int = 0
+    far_hits: int = 0
+    stale_hits: int = 0
+    misses: int = 0
+    loads: int = 0
+    load_failures: int = 0
+    load_seconds: float = 0.0
+    coalesced: int = 0
+    evictions: int = 0
+    expirations: int = 0
+    invalidations: int = 0
+    store_errors: int = 0
+    corrupt: int = 0
+    bytes_near: int = 0
+    entries_near: int = 0
+    saved_loads: int = 0
+    saved_seconds: float = 0.0
+    bytes_saved: int = 0
+    undelivered: int = 0
+
+    @property
+    def hits(self) -> int:
+        """Texts answered from a tier."""
+        return self.near_hits + self.far_hits + self.stale_hits
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of texts answered from a tier, 0 to 1; 0 before the first."""
+        asked = self.hits + self.misses + self.coalesced
+        return self.hits / asked if asked else 0.0
+
+    def to_dict(self) -> dict[str, float]:
+        """Return every figure by name, hits and hit rate included."""
+        return {**asdict(self), "hits": self.hits, "hit_rate": self.hit_rate}
+
+
+class Counters:
+    """The live counts behind :class:`Stats`.
+
+    Thread-safe: one short lock per call, so that a batch costs one.
+    """
+
+    __slots__ = ("_counts", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, float] = {}
+        self.reset()
+
+    def add(self, **amounts: float) -> None:
+        """Add to the named counts, all or none visible."""
+        with self._lock:
+            counts = self._counts
+            for name, amount in amounts.items():
+                counts[name] += amount
+
+    def snapshot(self, **gauges: float) -> Stats:
+        """Return the counts with ``gauges`` (sizes, savings) filled in."""
+        with self._lock:
+            counts = {**self._counts, **gauges}
+        return Stats(**{name: _COUNTS[name](value) for name, value in counts.items()})
+
+    def reset(self) -> None:
+        """Start again from zero."""
+        with self._lock:
+            self._counts = dict.fromkeys(_COUNTS, 0)
+
+
+_COUNTS: dict[str, type[int] | type[float]] = {
+    field.name: float if field.name.endswith("seconds") else int for field in fields(Stats)
+}

@@ -1,0 +1,1 @@
+"""Tier 2: what outlives the process and is shared with others."""

@@ -1,0 +1,296 @@
+"""The Redis and Valkey store: redis-py's connections, one packed request per call.
+
+Connection set-up, TLS, AUTH and parsing are redis-py's own. What is not taken over are its
+defaults that a cache cannot live with: ten retries per command (seconds for a dead server) and no
+time-out.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from nearcache.entry import Mark
+from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
+from nearcache.stores.base import LOG_LENGTH, Changes, Fetched
+from nearcache.stores.redis_wire import (
+    Command,
+    Script,
+    changes_commands,
+    changes_of,
+    forget_commands,
+    forget_group_commands,
+    milliseconds,
+    script,
+    slots,
+    with_mark,
+)
+from nearcache.stores.timer import RoundTripTimer
+
+__all__ = ["SCHEMES", "RedisStore"]
+
+SCHEMES = {
+    "redis": "redis",
+    "valkey": "redis",
+    "rediss": "rediss",
+    "valkeys": "rediss",
+    "unix": "unix",
+}
+_CLOCK_LIFE = 10.0
+_CONNECT_TIMEOUT = 1.0
+_WRITE_TIMEOUT = 1.0  # a script that writes megabytes may take longer than a read ever does
+
+
+class RedisStore:
+    """Values on a Redis or Valkey server, by URL or through a ``redis.Redis`` client of yours.
+
+    timeout: seconds to wait for an answer; "auto" follows measured round trips.
+
+    Thread-safe. Constructing does no I/O.
+    """
+
+    def __init__(
+        self, url_or_client: "str | redis.Redis", *, timeout: float | Literal["auto"] = "auto"
+    ) -> None:
+        if isinstance(url_or_client, str):
+            self._pool = _pool(url_or_client)
+            self._address = _without_secrets(url_or_client)
+        elif isinstance(url_or_client, redis.Redis):
+            self._pool = url_or_client.connection_pool
+            where = self._pool.connection_kwargs
+            self._address = (
+                f"redis://{where.get('host', where.get('path', ''))}:{where.get('port', '')}"
+            )
+        else:
+            msg = (
+                "RedisStore takes a URL or a redis.Redis client, not "
+                f"{type(url_or_client).__name__}; the async face uses the same client in a thread"
+            )
+            raise ConfigError(msg)
+        self._owns_pool = isinstance(url_or_client, str)
+        self._fixed_timeout = None if timeout == "auto" else timeout
+        self._timer = RoundTripTimer()
+        self._clock_lock = threading.Lock()
+        self._clock: tuple[float, float] | None = None  # (server time, monotonic) of one reading
+
+    @property
+    def address(self) -> str:
+        """Where it is, without secrets."""
+        return self._address
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self._address!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if not self._owns_pool:
+            msg = "a RedisStore around a client cannot be pickled; make it from a URL"
+            raise TypeError(msg)
+        return (RedisStore, (self._pool.nearcache_url,))
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def fetch(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read values and group epochs: TIME and one MGET in one round trip."""
+        sent = time.monotonic()
+        reply = self._ask([("TIME",), ("MGET", *groups, *keys)])
+        now = self._read_clock(reply[0], sent)
+        found = reply[1]
+        epochs = found[: len(groups)]
+        if None in epochs:
+            epochs = self._create_epochs(groups)
+        return Fetched(found[len(groups) :], epochs, now, sent)
+
+    def _create_epochs(self, groups: Sequence[bytes]) -> list[bytes]:
+        """Make absent epochs, once for all processes. No entry can carry them yet."""
+        make: list[Command] = [("SET", group, os.urandom(16), "NX") for group in groups]
+        epochs: list[bytes | None] = self._ask([*make, ("MGET", *groups)], writes=True)[-1]
+        if any(epoch is None for epoch in epochs):
+            msg = f"{self._address}: an epoch key holds something else than a string"
+            raise StoreUnavailable(msg)
+        return [epoch for epoch in epochs if epoch is not None]
+
+    def changes(self, log: bytes, cursor: bytes) -> Changes:
+        """Read what was forgotten since ``cursor``."""
+        changes = changes_of(cursor, self._ask([changes_commands(log, cursor)])[0])
+        if changes.cursor:
+            return changes
+        # a log that is empty or lost starts with an entry that says nothing: a place to stand
+        start, end = ("XADD", log, "*", "e", b""), changes_commands(log, b"")
+        opened = changes_of(b"", self._ask([end], writes=True)[0])
+        if not opened.cursor:
+            opened = changes_of(b"", self._ask([start, end], writes=True)[1])
+        return Changes(opened.cursor, None if cursor else [])
+
+    def now(self) -> float:
+        """Return the server's time, from an answer at most ten seconds old."""
+        clock = self._clock
+        if clock is None or time.monotonic() - clock[1] > _CLOCK_LIFE:
+            sent = time.monotonic()
+            return self._read_clock(self._ask([("TIME",)])[0], sent)
+        return clock[0] + time.monotonic() - clock[1]
+
+    def _read_clock(self, reply: list[bytes], sent: float) -> float:
+        seconds, microseconds = reply
+        now = int(seconds) + int(microseconds) / 1e6
+        with self._clock_lock:
+            self._clock = (now, sent)
+        return now
+
+    # -- loading -----------------------------------------------------------------------------
+
+    def lease(
+        self, keys: Sequence[bytes], token: bytes, seconds: float, mark: Mark
+    ) -> list[bool | bytes]:
+        """Claim the right to load."""
+        arguments = (token, milliseconds(seconds), *with_mark(mark))
+        return _answers(self._run("lease", slots(keys), *arguments))
+
+    def renew(self, keys: Sequence[bytes], token: bytes, seconds: float) -> None:
+        """Prolong leases that are still held."""
+        self._run("extend", slots(keys)[1::2], token, milliseconds(seconds))
+
+    def release(self, keys: Sequence[bytes], token: bytes) -> None:
+        """Give leases back."""
+        self._run("extend", slots(keys)[1::2], token, 0)
+
+    def fill(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        token: bytes,
+        mark: Mark,
+        ttl: float | None,
+    ) -> list[bool | bytes]:
+        """Write loaded values whose lease is held; the first writer wins."""
+        arguments = (token, milliseconds(ttl), *with_mark(mark), *values)
+        return _answers(self._run("fill", slots(keys), *arguments))
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def write(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        ttl: float | None,
+        log: bytes,
+        entries: Sequence[bytes],
+    ) -> None:
+        """Write values whatever is there."""
+        pairs = [part for pair in zip(values, entries, strict=True) for part in pair]
+        self._run("write", [log, *slots(keys)], LOG_LENGTH, milliseconds(ttl), *pairs)
+
+    def forget(self, keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> int:
+        """Delete values and leases, and log it."""
+        return int(self._ask(forget_commands(keys, log, entries), writes=True)[1])
+
+    def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
+        """Give a group a new epoch, and log it."""
+        self._ask(forget_group_commands(group, os.urandom(16), log, entry), writes=True)
+
+    def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Delete keys that still hold exactly these bytes."""
+        self._run("drop", keys, *values)
+
+    def purge(self) -> int:
+        """Return 0: the server deletes what has expired."""
+        return 0
+
+    # -- the connection ----------------------------------------------------------------------
+
+    def _run(self, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> list[object]:
+        known = script(name)
+        call = known.call(keys, *arguments)
+        try:
+            reply: list[object] = self._ask([call], writes=True)[0]
+        except _UnknownScript:
+            reply = self._ask([Script.call_with_text(known, call)], writes=True)[0]
+        return reply
+
+    def _ask(self, commands: Sequence[Command], *, writes: bool = False) -> list:  # type: ignore[type-arg]
+        """Send commands in one go and return their replies; every failure is a StoreError."""
+        try:
+            connection = self._pool.get_connection()
+            try:
+                return self._exchange(connection, commands, writes=writes)
+            finally:
+                self._pool.release(connection)
+        except redis.TimeoutError as error:
+            self._timer.timed_out()
+            msg = f"{self._address} did not answer in time: {error}"
+            raise StoreTimeout(msg) from error
+        except redis.exceptions.ReadOnlyError as error:
+            msg = f"{self._address} is a read-only replica; name its primary"
+            raise StoreReadOnly(msg) from error
+        except redis.exceptions.NoScriptError as error:
+            raise _UnknownScript(str(error)) from error
+        except (redis.RedisError, OSError) as error:
+            msg = f"{self._address}: {error}"
+            raise StoreUnavailable(msg) from error
+
+    def _exchange(
+        self, connection: "redis.Connection", commands: Sequence[Command], *, writes: bool
+    ) -> list[object]:
+        timeout = self._fixed_timeout
+        if timeout is None:
+            timeout = max(self._timer.timeout, _WRITE_TIMEOUT if writes else 0)
+        sent = time.monotonic()
+        for packed in connection.pack_commands(commands):
+            connection.send_packed_command(packed, check_health=False)
+        replies: list[object] = []
+        refused: redis.ResponseError | None = None
+        for _ in commands:  # every reply is read, or the next call would get this one's
+            try:
+                replies.append(connection.read_response(disable_decoding=True, timeout=timeout))
+            except redis.ResponseError as error:
+                refused = refused or error
+        self._timer.answered(time.monotonic() - sent)
+        if refused is not None:
+            raise refused
+        return replies
+
+    def reset_after_fork(self) -> None:
+        """Do nothing: redis-py's pool sees the new process id and starts anew."""
+        self._clock_lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connections of a store made from a URL."""
+        if self._owns_pool:
+            self._pool.disconnect()
+
+
+class _UnknownScript(StoreError):
+    """The server has not seen this script since it started."""
+
+
+def _answers(reply: list[object]) -> list[bool | bytes]:
+    return [bool(answer) if isinstance(answer, int) else bytes(answer) for answer in reply]  # type: ignore[call-overload]
+
+
+def _pool(url: str) -> "redis.ConnectionPool":
+    parts = urlsplit(url)
+    native = urlunsplit(parts._replace(scheme=SCHEMES[parts.scheme]))
+    try:
+        pool = redis.ConnectionPool.from_url(
+            native,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=_CONNECT_TIMEOUT,
+            socket_connect_timeout=_CONNECT_TIMEOUT,
+        )
+    except (ValueError, TypeError) as error:
+        msg = f"{_without_secrets(url)}: {error}"
+        raise ConfigError(msg) from error
+    pool.nearcache_url = url
+    return pool
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

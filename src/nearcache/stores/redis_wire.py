@@ -1,0 +1,102 @@
+"""Commands and replies of the Redis store as plain data: no connection, no I/O."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+
+from nearcache.entry import Mark
+from nearcache.stores.base import LOG_LENGTH, Changes
+
+__all__ = [
+    "Command",
+    "Script",
+    "changes_commands",
+    "changes_of",
+    "forget_commands",
+    "forget_group_commands",
+    "milliseconds",
+    "script",
+    "slots",
+    "with_mark",
+]
+
+Command = tuple[bytes | str | int, ...]
+
+_TRIM: Command = ("MAXLEN", "~", LOG_LENGTH)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script: its text, and the name the server knows it by."""
+
+    text: bytes
+    sha: str
+
+    def call(self, keys: Sequence[bytes], *arguments: bytes | str | int) -> Command:
+        """Return the call by name; the server may not know it yet."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+    def call_with_text(self, call: Command) -> Command:
+        """Return the same call with the script's text, after which the server knows it."""
+        return ("EVAL", self.text, *call[2:])
+
+
+@cache
+def script(name: str) -> Script:
+    """Return the script ``scripts/<name>.lua``."""
+    text = files("nearcache.stores").joinpath("scripts", f"{name}.lua").read_bytes()
+    return Script(text, sha1(text, usedforsecurity=False).hexdigest())
+
+
+def slots(keys: Sequence[bytes]) -> list[bytes]:
+    """Return each key followed by its lease, which lies in the same cluster slot."""
+    return [name for key in keys for name in (key, key + b":lease")]
+
+
+def milliseconds(seconds: float | None) -> int:
+    """Return a life as the server counts it, at least 1; 0 for no limit."""
+    return 0 if seconds is None else max(1, math.ceil(seconds * 1000))
+
+
+def with_mark(mark: Mark) -> Command:
+    """Return the arguments by which a script knows a valid entry."""
+    return (mark.format, mark.kind, mark.size_bytes, mark.stamp)
+
+
+def forget_commands(keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> list[Command]:
+    """Return: delete leases, delete and count values, then log."""
+    return [
+        ("DEL", *[key + b":lease" for key in keys]),
+        ("DEL", *keys),
+        *[("XADD", log, *_TRIM, "*", "e", entry) for entry in entries],
+    ]
+
+
+def forget_group_commands(group: bytes, token: bytes, log: bytes, entry: bytes) -> list[Command]:
+    """Return: a new epoch, then log."""
+    return [("SET", group, token), ("XADD", log, *_TRIM, "*", "e", entry)]
+
+
+def changes_commands(log: bytes, cursor: bytes) -> Command:
+    """Return the read of a log: its end, or all since a cursor, the cursor's own entry first."""
+    if not cursor:
+        return ("XREVRANGE", log, "+", "-", "COUNT", 1)
+    return ("XRANGE", log, cursor, "+", "COUNT", LOG_LENGTH + 1)
+
+
+def changes_of(cursor: bytes, reply: list[tuple[bytes, list[bytes]]]) -> Changes:
+    """Read the reply to :func:`changes_commands`; a log without the cursor's entry has a gap.
+
+    It was trimmed, evicted, flushed or rolled back by a failover: what else it lost, none can say.
+    """
+    if not reply:
+        return Changes(b"", None)
+    last = reply[-1][0]
+    if not cursor:
+        return Changes(last, [])
+    if reply[0][0] != cursor or len(reply) > LOG_LENGTH:
+        return Changes(b"", None)
+    return Changes(last, [fields[1] for _, fields in reply[1:]])

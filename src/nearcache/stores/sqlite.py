@@ -1,0 +1,531 @@
+"""The SQLite store: one file, no server, safe for several processes and for ``kill -9``.
+
+WAL with NORMAL synchronisation: a killed process loses nothing it committed; only a power cut may
+lose the last transactions, never the file. Lives are counted in file time (see ``_file_clock``).
+"""
+
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from nearcache.clock import monotonic
+from nearcache.entry import Mark
+from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
+from nearcache.stores.base import HELD, LOG_LENGTH, SKIPPED, TAKEN, WRITTEN, Changes, Fetched
+
+__all__ = ["SQLiteStore"]
+
+_APPLICATION_ID = 0x6E636163  # "ncac"
+_LAYOUT = 1
+_DEFAULT_MAX_BYTES = 4 * 2**30
+_LEAST_MAX_BYTES = 2**20
+_BUSY_TIMEOUT = 5.0
+_MOST_TOUCHES = 50_000
+_AT_ONCE = 10_000  # names per SELECT: SQLite allows 32,766 parameters
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS entries(
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, expires REAL, value BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS by_expiry ON entries(expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS uses(id INTEGER PRIMARY KEY, used INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS by_use ON uses(used);
+CREATE TABLE IF NOT EXISTS epochs(name BLOB PRIMARY KEY, token BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases(
+    key BLOB PRIMARY KEY, token BLOB NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS log(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL, entry BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class SQLiteStore:
+    """Values in one SQLite file, shared by all processes of this machine.
+
+    max_bytes: what the file's used pages may take; beyond it the least recently used entries
+        leave. Default 4 GiB.
+
+    Thread-safe. Constructing does no I/O: the file is opened, or made, at the first use.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, max_bytes: int = _DEFAULT_MAX_BYTES
+    ) -> None:
+        self._path = Path(path)
+        if not str(path) or self._path.is_dir():
+            msg = f"SQLiteStore takes the path of a file, not {str(path)!r}"
+            raise ConfigError(msg)
+        if (
+            isinstance(max_bytes, bool)
+            or not isinstance(max_bytes, int)
+            or max_bytes < _LEAST_MAX_BYTES
+        ):
+            msg = f"max_bytes is a whole number of at least {_LEAST_MAX_BYTES}, not {max_bytes!r}"
+            raise ConfigError(msg)
+        self._max_bytes = max_bytes
+        self._start()
+
+    def _start(self) -> None:
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._setup = threading.Lock()
+        self._writing = threading.Lock()  # threads queue here, processes in SQLite
+        self._clock_start: float | None = None
+        self._file_id = b""
+        self._read_only = False
+        self._touched: dict[int, int] = {}
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return f"sqlite:///{self._path}"
+
+    def __repr__(self) -> str:
+        return f"SQLiteStore({str(self._path)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_remake, (str(self._path), self._max_bytes))
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def fetch(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read values and group epochs."""
+        with self._connection() as db:
+            epochs = self._epochs(db, groups)
+            sent = monotonic()
+            now = self.now()
+            found: dict[bytes, bytes] = {}
+            used: list[int] = []
+            for at in range(0, len(keys), _AT_ONCE):
+                part = keys[at : at + _AT_ONCE]
+                rows = db.execute(
+                    "SELECT id, key, value FROM entries WHERE (expires IS NULL OR expires > ?)"
+                    f" AND key IN ({','.join('?' * len(part))})",
+                    (now, *part),
+                )
+                for identity, key, value in rows:
+                    found[key] = value
+                    used.append(identity)
+        self._touch(used)
+        return Fetched(list(map(found.get, keys)), epochs, now, sent)
+
+    def _epochs(self, db: sqlite3.Connection, groups: Sequence[bytes]) -> list[bytes]:
+        read = f"SELECT name, token FROM epochs WHERE name IN ({','.join('?' * len(groups))})"  # noqa: S608
+        known = dict(db.execute(read, groups).fetchall())
+        if len(known) < len(set(groups)):
+            with self._transaction(db):
+                db.executemany(
+                    "INSERT OR IGNORE INTO epochs VALUES(?, ?)",
+                    [(group, os.urandom(16)) for group in groups],
+                )
+            known = dict(db.execute(read, groups).fetchall())
+        return [known[group] for group in groups]
+
+    def changes(self, log: bytes, cursor: bytes) -> Changes:
+        """Read what was forgotten since ``cursor``."""
+        with self._connection() as db:
+            first, last = db.execute(
+                "SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM log"
+            ).fetchone()
+            end = self._file_id + last.to_bytes(8, "big")
+            if not cursor:
+                return Changes(end, [])
+            seen = int.from_bytes(cursor[-8:], "big")
+            if cursor[:-8] != self._file_id or seen > last or (seen and first > seen + 1):
+                return Changes(end, None)
+            if seen == last:
+                return Changes(end, [])
+            rows = db.execute(
+                "SELECT entry FROM log WHERE seq > ? AND seq <= ? AND name = ? ORDER BY seq",
+                (seen, last, log),
+            ).fetchall()
+            return Changes(end, [entry for (entry,) in rows])
+
+    def now(self) -> float:
+        """Return the file's time."""
+        if self._clock_start is None:
+            with self._connection():
+                pass
+        assert self._clock_start is not None, "set when the file is opened"
+        return self._clock_start + _steady()
+
+    # -- loading -----------------------------------------------------------------------------
+
+    def lease(
+        self, keys: Sequence[bytes], token: bytes, seconds: float, mark: Mark
+    ) -> list[bool | bytes]:
+        """Claim the right to load."""
+        answers: list[bool | bytes] = []
+        with self._writer() as db:
+            now = self.now()
+            for key in keys:
+                value = _value(db, key, now)
+                if value is not None and mark.wins(value):
+                    answers.append(value)
+                    continue
+                taken = db.execute(
+                    "INSERT INTO leases VALUES(?, ?, ?) ON CONFLICT(key) DO UPDATE"
+                    " SET token = excluded.token, expires = excluded.expires"
+                    " WHERE leases.expires <= ?",
+                    (key, token, now + seconds, now),
+                ).rowcount
+                answers.append(TAKEN if taken else HELD)
+        return answers
+
+    def renew(self, keys: Sequence[bytes], token: bytes, seconds: float) -> None:
+        """Prolong leases that are still held."""
+        with self._writer() as db:
+            now = self.now()
+            db.executemany(
+                "UPDATE leases SET expires = ? WHERE key = ? AND token = ? AND expires > ?",
+                [(now + seconds, key, token, now) for key in keys],
+            )
+
+    def release(self, keys: Sequence[bytes], token: bytes) -> None:
+        """Give leases back."""
+        with self._writer() as db:
+            _release(db, keys, token)
+
+    def fill(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        token: bytes,
+        mark: Mark,
+        ttl: float | None,
+    ) -> list[bool | bytes]:
+        """Write loaded values whose lease is held; the first writer wins."""
+        answers: list[bool | bytes] = []
+        with self._writer() as db:
+            now = self.now()
+            self._make_room(db, sum(map(len, values)))
+            for key, value in zip(keys, values, strict=True):
+                stored = _value(db, key, now)
+                if stored is not None and mark.wins(stored):
+                    answers.append(stored)
+                elif db.execute(
+                    "SELECT 1 FROM leases WHERE key = ? AND token = ? AND expires > ?",
+                    (key, token, now),
+                ).fetchone():
+                    self._store(db, key, value, None if ttl is None else now + ttl)
+                    answers.append(WRITTEN)
+                else:
+                    answers.append(SKIPPED)
+            _release(db, keys, token)
+        return answers
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def write(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        ttl: float | None,
+        log: bytes,
+        entries: Sequence[bytes],
+    ) -> None:
+        """Write values whatever is there."""
+        with self._writer() as db:
+            now = self.now()
+            self._make_room(db, sum(map(len, values)))
+            changed: list[bytes] = []
+            for key, value, entry in zip(keys, values, entries, strict=True):
+                before = _value(db, key, now)
+                self._store(db, key, value, None if ttl is None else now + ttl)
+                if before is not None and before != value:
+                    changed.append(entry)
+            db.executemany("DELETE FROM leases WHERE key = ?", [(key,) for key in keys])
+            _log(db, log, changed)
+
+    def _store(
+        self, db: sqlite3.Connection, key: bytes, value: bytes, expires: float | None
+    ) -> None:
+        (identity,) = db.execute(
+            "INSERT INTO entries(key, expires, value) VALUES(?, ?, ?) ON CONFLICT(key) DO UPDATE"
+            " SET expires = excluded.expires, value = excluded.value RETURNING id",
+            (key, expires, value),
+        ).fetchone()
+        db.execute("INSERT OR REPLACE INTO uses VALUES(?, ?)", (identity, time.monotonic_ns()))
+
+    def forget(self, keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> int:
+        """Delete values and leases, and log it."""
+        with self._writer() as db:
+            now = self.now()
+            found = sum(_value(db, key, now) is not None for key in keys)
+            names = [(key,) for key in keys]
+            _delete(db, names)
+            db.executemany("DELETE FROM leases WHERE key = ?", names)
+            _log(db, log, entries)
+            return found
+
+    def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
+        """Give a group a new epoch, and log it."""
+        with self._writer() as db:
+            db.execute("INSERT OR REPLACE INTO epochs VALUES(?, ?)", (group, os.urandom(16)))
+            _log(db, log, [entry])
+
+    def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Delete keys that still hold exactly these bytes."""
+        with self._writer() as db:
+            _delete(
+                db,
+                [
+                    (key,)
+                    for key, value in zip(keys, values, strict=True)
+                    if _value(db, key, self.now()) == value
+                ],
+            )
+
+    def purge(self) -> int:
+        """Delete what has expired, a slice per transaction, so that nobody waits long."""
+        deleted = 0
+        while True:
+            with self._writer() as db:
+                now = self.now()
+                db.execute("DELETE FROM leases WHERE expires <= ?", (now,))
+                names = db.execute(
+                    "SELECT key FROM entries WHERE expires <= ? LIMIT 500", (now,)
+                ).fetchall()
+                _delete(db, names)
+            deleted += len(names)
+            if not names:
+                return deleted
+
+    # -- the byte budget ---------------------------------------------------------------------
+
+    def _touch(self, identities: Sequence[int]) -> None:
+        """Remember what was read; written down with the next write, so that a read writes nothing."""
+        if len(self._touched) < _MOST_TOUCHES:
+            self._touched.update(dict.fromkeys(identities, time.monotonic_ns()))
+
+    def _flush_touches(self, db: sqlite3.Connection) -> None:
+        touched, self._touched = self._touched, {}
+        db.executemany(
+            "UPDATE uses SET used = ? WHERE id = ?", [(at, row) for row, at in touched.items()]
+        )
+
+    def _make_room(self, db: sqlite3.Connection, needed: int) -> None:
+        """Delete expired, then least recently used entries until the file's used pages fit."""
+        self._flush_touches(db)
+        if self._used_bytes(db) + needed <= self._max_bytes:
+            return
+        expired = db.execute("SELECT key FROM entries WHERE expires <= ?", (self.now(),)).fetchall()
+        _delete(db, expired)
+        while self._used_bytes(db) + needed > self._max_bytes:
+            oldest = db.execute(
+                "SELECT key FROM uses JOIN entries USING(id) ORDER BY used LIMIT 64"
+            ).fetchall()
+            if not oldest:
+                return
+            _delete(db, oldest)
+
+    @staticmethod
+    def _used_bytes(db: sqlite3.Connection) -> int:
+        pages, free, size = (
+            db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    # -- connections -------------------------------------------------------------------------
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection; every failure is a StoreError."""
+        db: sqlite3.Connection | None = None
+        try:
+            try:
+                db = self._idle.pop()
+            except IndexError:
+                db = self._open()
+            yield db
+        except sqlite3.Error as error:
+            if db is not None:
+                db.close()
+                db = None
+            raise self._explained(error) from error
+        except OSError as error:
+            msg = f"{self.address}: {error}"
+            raise StoreUnavailable(msg) from error
+        finally:
+            if db is not None:
+                self._idle.append(db)
+
+    @contextmanager
+    def _writer(self) -> Iterator[sqlite3.Connection]:
+        if self._read_only:
+            msg = f"{self.address} cannot be written; check the permissions of file and folder"
+            raise StoreReadOnly(msg)
+        with self._writing, self._connection() as db, self._transaction(db):
+            yield db
+
+    @contextmanager
+    def _transaction(self, db: sqlite3.Connection) -> Iterator[None]:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        with self._setup:
+            try:
+                db = self._connect("rwc")
+            except sqlite3.OperationalError:
+                db = self._connect("ro")
+                self._read_only = True
+            try:
+                self._prepare(db)
+            except BaseException:
+                db.close()
+                raise
+            return db
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"file:{quote(str(self._path.absolute()))}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        try:
+            db.execute("PRAGMA mmap_size=1073741824")
+            if mode == "rwc" and not self._is_ready(db):
+                db.execute("PRAGMA page_size=8192")
+                db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _is_ready(self, db: sqlite3.Connection) -> bool:
+        """Say whether the file is ours already; refuse a file that is somebody else's."""
+        identity = db.execute("PRAGMA application_id").fetchone()[0]
+        if identity == _APPLICATION_ID:
+            return True
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            msg = f"{self._path} is an SQLite file of another program; name another path"
+            raise StoreUnavailable(msg)
+        return False
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        if not self._read_only and not self._is_ready(db):
+            with self._transaction(db):
+                for statement in _TABLES.split(";")[:-1]:
+                    db.execute(statement)
+                db.execute("INSERT OR IGNORE INTO facts VALUES('file', ?)", (os.urandom(8).hex(),))
+                db.execute(f"PRAGMA user_version={_LAYOUT}")
+                db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        layout = db.execute("PRAGMA user_version").fetchone()[0]
+        if layout != _LAYOUT:
+            msg = (
+                f"{self._path} has layout {layout}; this version reads {_LAYOUT}: name another path"
+            )
+            raise StoreUnavailable(msg)
+        facts = dict(db.execute("SELECT name, value FROM facts").fetchall())
+        self._file_id = bytes.fromhex(facts["file"])
+        if self._clock_start is None:
+            self._clock_start = self._file_clock(db, facts)
+
+    def _file_clock(self, db: sqlite3.Connection, facts: dict[str, str]) -> float:
+        """Return what to add to the steady clock to get the file's time.
+
+        File time is the wall clock of the first process that opened the file since the machine
+        started, carried on by the clock that never steps: a step of the wall clock kills no live
+        entry and keeps no dead one, and all processes of a boot agree.
+        """
+        boot = _boot_id()
+        if facts.get("boot") == boot:
+            return float(facts["clock"])
+        start = time.time() - _steady()
+        if self._read_only:
+            return start
+        with self._transaction(db):
+            now = dict(db.execute("SELECT name, value FROM facts").fetchall())
+            if now.get("boot") == boot:
+                return float(now["clock"])
+            db.executemany(
+                "INSERT OR REPLACE INTO facts VALUES(?, ?)",
+                [("boot", boot), ("clock", repr(start))],
+            )
+            db.execute("DELETE FROM leases")  # their holders are gone
+        return start
+
+    def _explained(self, error: sqlite3.Error) -> StoreError:
+        text = str(error)
+        if "readonly" in text or "read-only" in text:
+            return StoreReadOnly(f"{self.address} cannot be written: {text}")
+        if "locked" in text or "busy" in text:
+            return StoreTimeout(f"{self.address} was locked for {_BUSY_TIMEOUT} s: {text}")
+        if "not a database" in text:
+            return StoreUnavailable(f"{self.address} is no SQLite file; name another path")
+        return StoreUnavailable(f"{self.address}: {text}")
+
+    def reset_after_fork(self) -> None:
+        """Leave the parent's connections alone: closing them here would drop the parent's locks."""
+        _abandoned.extend(self._idle)
+        self._start()
+
+    def close(self) -> None:
+        """Write down what was used, and close every connection."""
+        if self._touched and not self._read_only:
+            try:
+                with self._writer() as db:
+                    self._flush_touches(db)
+            except StoreError:
+                self._touched = {}  # only the order of eviction suffers
+        while self._idle:
+            self._idle.pop().close()
+
+
+_abandoned: list[sqlite3.Connection] = []
+
+
+def _remake(path: str, max_bytes: int) -> SQLiteStore:
+    return SQLiteStore(path, max_bytes=max_bytes)
+
+
+def _value(db: sqlite3.Connection, key: bytes, now: float) -> bytes | None:
+    row = db.execute("SELECT value, expires FROM entries WHERE key = ?", (key,)).fetchone()
+    if row is None or (row[1] is not None and row[1] <= now):
+        return None
+    return bytes(row[0])
+
+
+def _delete(db: sqlite3.Connection, names: Sequence[tuple[bytes]]) -> None:
+    db.executemany("DELETE FROM uses WHERE id = (SELECT id FROM entries WHERE key = ?)", names)
+    db.executemany("DELETE FROM entries WHERE key = ?", names)
+
+
+def _release(db: sqlite3.Connection, keys: Sequence[bytes], token: bytes) -> None:
+    db.executemany("DELETE FROM leases WHERE key = ? AND token = ?", [(key, token) for key in keys])
+
+
+def _log(db: sqlite3.Connection, log: bytes, entries: Sequence[bytes]) -> None:
+    if entries:
+        db.executemany("INSERT INTO log(name, entry) VALUES(?, ?)", [(log, e) for e in entries])
+        db.execute("DELETE FROM log WHERE seq <= (SELECT max(seq) FROM log) - ?", (LOG_LENGTH,))
+
+
+def _steady() -> float:
+    """Return seconds since the machine started, time asleep included where that is known."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def _boot_id() -> str:
+    """Return a name of this run of the machine, or of this process where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"process-{os.getpid()}-{time.time_ns()}"
