@@ -86,5 +86,5 @@ def effective_ttl(
     """Return the life of one write: the call's ttl, else the cache's, shortened by the jitter."""
     seconds = default if ttl is ... else check_ttl(ttl)
     if seconds and jitter:
-        seconds *= 1 - jitter * random.random()  # noqa: S311  spreads expiry, guards nothing
+        seconds *= 1 - jitter * random.random()  # noqa: S311  spreads expiry
     return seconds

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 __all__ = ["Counters", "Stats"]
 
@@ -76,7 +77,8 @@ class Counters:
         """Return the counts with ``gauges`` (sizes, savings) filled in."""
         with self._lock:
             counts = {**self._counts, **gauges}
-        return Stats(**{name: _COUNTS[name](value) for name, value in counts.items()})
+        whole: Any = {name: _COUNTS[name](value) for name, value in counts.items()}
+        return Stats(**whole)
 
     def reset(self) -> None:
         """Start again from zero."""

@@ -4,9 +4,9 @@ The asynchronous class is the source; the blocking one drives the same coroutine
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from types import EllipsisType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from nearcache.engine.rows import (
 from nearcache.errors import CodecError, ConfigError, ShapeMismatch
 from nearcache.events import Subscriber
 from nearcache.keys import EmbeddingModel, KeySpace, ModelKeys, content_digest, hash_content
-from nearcache.near.pick import vector_tier
+from nearcache.near.pick import VectorTier
 from nearcache.options import Options, check_count, check_ttl, effective_ttl
 from nearcache.stats import Stats
 
@@ -62,7 +62,7 @@ class Tiers:
             msg = f"unknown policy {arguments['policy']!r}; known: {', '.join(_POLICIES)}"
             raise ConfigError(msg)
         self.precision = by_name(arguments["precision"])
-        near = vector_tier(
+        near = VectorTier(
             dtype=self.precision.dtype,
             scaled=self.precision.scaled,
             max_entries=check_count("max_entries", arguments["max_entries"], least=0),
@@ -377,8 +377,7 @@ class AsyncEmbeddingCache:
 
         Cost: constant memory; one write per ``max_batch`` pairs.
         """
-        pairs = list(rows) if progress and not hasattr(rows, "__len__") else rows
-        bar = Bar(progress, len(pairs) if hasattr(pairs, "__len__") else 0)
+        bar = Bar(progress, len(rows) if isinstance(rows, Sized) else 0)
         size, done = self.options.max_batch, 0
         part: list[tuple[str, object]] = []
 
@@ -387,7 +386,7 @@ class AsyncEmbeddingCache:
             await self.put_batch(texts, vectors, model, ttl)
             return len(part)
 
-        for pair in pairs:
+        for pair in rows:
             part.append(pair)
             if len(part) == size:
                 done += await keep()
@@ -533,7 +532,7 @@ class AsyncEmbeddingCache:
             await self._io.store(tiers.engine.store.close)
         tiers.async_io.close()
 
-    async def __aenter__(self) -> "AsyncEmbeddingCache":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -751,7 +750,7 @@ class EmbeddingCache:
         """End: close the store if this cache made it. May be called again."""
         run(self.blocking_twin.close())
 
-    def __enter__(self) -> "EmbeddingCache":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

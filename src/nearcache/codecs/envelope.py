@@ -59,7 +59,7 @@ def encode_rows(
     head = np.frombuffer(HEAD.pack(MAGIC, VERSION, precision.kind, size, expiry, stamp, 0), "<u8")
     heads = np.tile(head, (count, 1))
     heads[:, _CHECKSUM] = _checksums(heads, payload, digests)
-    head_bytes, body_bytes = heads.tobytes(), memoryview(payload).cast("B")
+    head_bytes, body_bytes = heads.tobytes(), payload.data.cast("B")
     row, stride = precision.row_bytes(size), payload.shape[1]
     return [
         head_bytes[i * HEAD.size : (i + 1) * HEAD.size] + body_bytes[i * stride : i * stride + row]
@@ -112,9 +112,9 @@ def decode_rows(
         valid = _checksums(heads[chosen], payload, names) == heads[chosen, _CHECKSUM]
         if not valid.all():
             corrupt += index[chosen[~valid]].tolist()
-            payload, chosen = payload[valid], chosen[valid]
+            payload = payload[valid]
         rows, kept = _at(precision, _rows(payload, stored, size), stored)
-        usable.append(chosen[kept])
+        usable.append(chosen[valid][kept])
         parts.append(rows)
     if not usable:
         return Decoded(np.empty(0, np.intp), None, np.empty(0), corrupt, size)
@@ -169,7 +169,7 @@ def _gather(bodies: list[bytes], chosen: list[int], row: int) -> NDArray[np.uint
     """Copy the payloads of the chosen entries under each other."""
     payload = _blank(len(chosen), row)
     if payload.size:
-        target, at, stride = memoryview(payload).cast("B"), 0, payload.shape[1]
+        target, at, stride = payload.data.cast("B"), 0, payload.shape[1]
         for i in chosen:
             target[at : at + row] = memoryview(bodies[i])[HEAD.size :]
             at += stride

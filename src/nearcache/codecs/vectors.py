@@ -91,7 +91,8 @@ class Precision:
     def unpack(self, rows: Rows, out: Floats | None = None) -> Floats:
         """Return rows as float32, written to ``out`` if given."""
         if rows.scale is not None:
-            return np.multiply(rows.data, rows.scale[:, None], out=out, dtype=np.float32)
+            scaled: Floats = np.multiply(rows.data, rows.scale[:, None], out=out, dtype=np.float32)
+            return scaled
         if out is None:
             return rows.data.astype(np.float32, copy=False)
         out[...] = rows.data

@@ -24,7 +24,7 @@ from nearcache.engine.rows import Landing, RowBatch, RowShelf
 from nearcache.errors import ClosedError, StoreError, StoreUnavailable
 from nearcache.events import Events
 from nearcache.keys import KeySpace
-from nearcache.near.pick import vector_tier as VectorTier  # noqa: N812  a class, chosen at import
+from nearcache.near.pick import VectorTier
 from nearcache.options import Options, effective_ttl
 from nearcache.stats import Counters, Stats
 from nearcache.stores.base import HELD, TAKEN, WRITTEN, Fetched, Store

@@ -20,7 +20,7 @@ Lock order: the table's lock, then the near tier's.
 
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +84,7 @@ class Flight:
         self._outcomes: dict[bytes, Outcome] = {}
         self._waiters: list[Callable[[], None]] = []
 
-    def settle(self, outcomes: dict[bytes, Outcome]) -> None:
+    def settle(self, outcomes: Mapping[bytes, Outcome]) -> None:
         """Announce outcomes and wake everybody who waits on this flight."""
         with self._lock:
             self._outcomes.update(outcomes)
@@ -164,7 +164,7 @@ class FlightTable:
     def land(
         self,
         flight: Flight,
-        outcomes: dict[bytes, Outcome],
+        outcomes: Mapping[bytes, Outcome],
         install: Callable[[set[bytes]], None] | None = None,
     ) -> None:
         """Settle keys; ``install`` gets those that are still this flight's, under the lock."""

@@ -155,7 +155,7 @@ class BlockingIO:
 
     async def sleep(self, seconds: float) -> None:
         """Block."""
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251  blocking is what this face does
 
 
 class AsyncIO:
@@ -308,7 +308,7 @@ _private_lock = threading.Lock()
 
 def _private_loop() -> asyncio.AbstractEventLoop:
     """Return the loop for asynchronous loaders under the blocking face; one per process."""
-    global _private  # noqa: PLW0603  one loop thread per process, made at the first need
+    global _private  # noqa: PLW0603  one loop thread per process
     with _private_lock:
         if _private is None or _private[0] != os.getpid():
             loop = asyncio.new_event_loop()

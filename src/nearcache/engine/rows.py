@@ -12,7 +12,7 @@ from nearcache.codecs.vectors import Precision, Rows
 from nearcache.entry import Mark
 from nearcache.errors import CodecError, LoaderError, ShapeMismatch
 from nearcache.keys import ModelKeys, content_digest
-from nearcache.near.pick import vector_tier as VectorTier  # noqa: N812  a class, chosen at import
+from nearcache.near.pick import VectorTier
 from nearcache.stores.base import Fetched
 
 __all__ = ["ABSENT", "FAR", "JOINED", "LOADED", "NEAR", "Landing", "RowBatch", "RowShelf"]

@@ -217,7 +217,7 @@ class Arena:
         """Raise AssertionError where indexes, keys, stamps and counts disagree; for tests."""
         slots: list[int] = []
         for number, shelf in self.shelves.items():
-            assert shelf.number == number and shelf.arena is self, "a shelf is where it says"
+            assert (shelf.number, shelf.arena) == (number, self), "a shelf is where it says"
             for key, slot in [*shelf.by_text.items(), *shelf.by_digest.items()]:
                 assert self.keys[slot] == key, "index and keys agree"
                 assert self.owner[slot] == number, "a slot's owner indexes it"

@@ -6,6 +6,4 @@ Today there is one, in pure Python and numpy. A native core will stand behind th
 
 from nearcache.near.vectors import VectorTier
 
-__all__ = ["vector_tier"]
-
-vector_tier = VectorTier
+__all__ = ["VectorTier"]

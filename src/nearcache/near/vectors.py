@@ -133,10 +133,8 @@ class VectorTier:
             return None
         arena.order.stamps[slot] = self._tick
         self._tick += 1
-        row = arena.data[slot]
-        if arena.scale is not None:
-            return np.multiply(row, arena.scale[slot], dtype=np.float32)
-        return row.astype(np.float32)
+        row: Floats = arena.rows(np.array([slot]))[0]
+        return row
 
     def _drop_if_expired(self, arena: Arena, slot: int, now: float) -> bool:
         if now < arena.next_expiry or not 0 < arena.expires[slot] <= now:

@@ -60,6 +60,7 @@ class RedisStore:
     ) -> None:
         if isinstance(url_or_client, str):
             self._pool = _pool(url_or_client)
+            self._url = url_or_client
             self._address = _without_secrets(url_or_client)
         elif isinstance(url_or_client, redis.Redis):
             self._pool = url_or_client.connection_pool
@@ -91,7 +92,7 @@ class RedisStore:
         if not self._owns_pool:
             msg = "a RedisStore around a client cannot be pickled; make it from a URL"
             raise TypeError(msg)
-        return (RedisStore, (self._pool.nearcache_url,))
+        return (RedisStore, (self._url,))
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -240,8 +241,8 @@ class RedisStore:
         if timeout is None:
             timeout = max(self._timer.timeout, _WRITE_TIMEOUT if writes else 0)
         sent = time.monotonic()
-        for packed in connection.pack_commands(commands):
-            connection.send_packed_command(packed, check_health=False)
+        for packed in connection.pack_commands(commands):  # type: ignore[no-untyped-call]
+            connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
         replies: list[object] = []
         refused: redis.ResponseError | None = None
         for _ in commands:  # every reply is read, or the next call would get this one's
@@ -276,17 +277,17 @@ def _pool(url: str) -> "redis.ConnectionPool":
     parts = urlsplit(url)
     native = urlunsplit(parts._replace(scheme=SCHEMES[parts.scheme]))
     try:
-        pool = redis.ConnectionPool.from_url(
+        pool: redis.ConnectionPool = redis.ConnectionPool.from_url(
             native,
             protocol=2,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=_CONNECT_TIMEOUT,
             socket_connect_timeout=_CONNECT_TIMEOUT,
         )
+        pool.connection_class(**pool.connection_kwargs)  # no I/O: refuses unknown options
     except (ValueError, TypeError) as error:
         msg = f"{_without_secrets(url)}: {error}"
         raise ConfigError(msg) from error
-    pool.nearcache_url = url
     return pool
 
 

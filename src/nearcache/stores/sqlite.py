@@ -104,7 +104,7 @@ class SQLiteStore:
                 part = keys[at : at + _AT_ONCE]
                 rows = db.execute(
                     "SELECT id, key, value FROM entries WHERE (expires IS NULL OR expires > ?)"
-                    f" AND key IN ({','.join('?' * len(part))})",
+                    f" AND key IN ({_marks(part)})",  # noqa: S608  only question marks
                     (now, *part),
                 )
                 for identity, key, value in rows:
@@ -114,7 +114,7 @@ class SQLiteStore:
         return Fetched(list(map(found.get, keys)), epochs, now, sent)
 
     def _epochs(self, db: sqlite3.Connection, groups: Sequence[bytes]) -> list[bytes]:
-        read = f"SELECT name, token FROM epochs WHERE name IN ({','.join('?' * len(groups))})"  # noqa: S608
+        read = f"SELECT name, token FROM epochs WHERE name IN ({_marks(groups)})"  # noqa: S608
         known = dict(db.execute(read, groups).fetchall())
         if len(known) < len(set(groups)):
             with self._transaction(db):
@@ -298,7 +298,7 @@ class SQLiteStore:
     # -- the byte budget ---------------------------------------------------------------------
 
     def _touch(self, identities: Sequence[int]) -> None:
-        """Remember what was read; written down with the next write, so that a read writes nothing."""
+        """Remember what was read; the next write writes it down, so that a read writes nothing."""
         if len(self._touched) < _MOST_TOUCHES:
             self._touched.update(dict.fromkeys(identities, time.monotonic_ns()))
 
@@ -493,6 +493,10 @@ _abandoned: list[sqlite3.Connection] = []
 
 def _remake(path: str, max_bytes: int) -> SQLiteStore:
     return SQLiteStore(path, max_bytes=max_bytes)
+
+
+def _marks(values: Sequence[bytes]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _value(db: sqlite3.Connection, key: bytes, now: float) -> bytes | None:
