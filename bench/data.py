@@ -65,13 +65,23 @@ def passages(count: int, size: int = 500) -> Iterator[str]:
     if step < 1:
         msg = f"the corpus of {len(text)} characters has no {count} passages"
         raise ValueError(msg)
-    seen: set[int] = set()
+    repeated = _repeated(text, step, count, size)
     for number in range(count):
         passage = text[number * step : number * step + size]
-        if hash(passage) in seen:  # a repeated stretch of the corpus: make it another text
-            passage = f"{number:08d} " + passage[9:]
-        seen.add(hash(passage))
-        yield passage
+        # a stretch of the corpus that came before is made another text
+        yield f"{number:08d} " + passage[9:] if number in repeated else passage
+
+
+def _repeated(text: str, step: int, count: int, size: int) -> set[int]:
+    """Return the numbers of the cuts that equal an earlier one."""
+    seen: set[int] = set()
+    repeated = set()
+    for number in range(count):
+        cut = hash(text[number * step : number * step + size])
+        if cut in seen:
+            repeated.add(number)
+        seen.add(cut)
+    return repeated
 
 
 def vectors(count: int, dimension: int, seed: int = 0) -> NDArray[np.float32]:

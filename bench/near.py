@@ -3,7 +3,8 @@
 from bench import data, limits, others, ours, seed
 from bench.machine import log, one_core
 from bench.report import Judged, Report, timings
-from bench.timing import race
+from bench.timing import Matrix, race
+from nearcache import EmbeddingCache
 
 __all__ = ["run"]
 
@@ -21,11 +22,11 @@ def run(*, quick: bool) -> Report:
     limit = limits.gather(matrix)
     old = seed.in_memory(texts, matrix)
     langchain = others.langchain_memory(texts, matrix)
-    cache = ours.filled([text[:1] + text[1:] for text in texts], matrix, max_entries=count)
-    call = ours.wrapped(cache, "nearcache, embed(texts)")
-    plain = ours.get_batch(cache, "nearcache, get_batch")
+    caches = [_filled(texts, matrix) for _ in range(2)]  # each call its own: no row is warm
+    call = ours.wrapped(caches[0], "nearcache, embed(texts)")
+    plain = ours.get_batch(caches[1], "nearcache, get_batch")
     contestants = [limit, call, plain, old, langchain, others.litellm_memory(texts, matrix)]
-    with cache, one_core():
+    with caches[0], caches[1], one_core():
         found = race(contestants, data.sampler(texts, matrix, _SIZE), rounds)
     report.tables.append(timings(f"{count} rows, {rounds} rounds", found, _SIZE, limit.name))
     at = {name: timing.median for name, timing in found.items()}
@@ -40,3 +41,8 @@ def run(*, quick: bool) -> Report:
         "find the rows by text. The slower of nearcache's two calls is judged."
     )
     return report
+
+
+def _filled(texts: list[str], matrix: Matrix) -> EmbeddingCache:
+    keys = [text[:1] + text[1:] for text in texts]  # str objects that only the cache has
+    return ours.filled(keys, matrix, max_entries=len(keys))

@@ -1,6 +1,8 @@
 """nearcache as its users call it."""
 
 import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ import numpy as np
 from bench.timing import Contestant, Matrix, Sample
 from nearcache import EmbeddingCache
 
-__all__ = ["MODEL", "filled", "get_batch", "wrapped", "wrapped_async"]
+__all__ = ["MODEL", "filled", "from_store", "get_batch", "wrapped", "wrapped_async"]
 
 MODEL = "m"
 _ROOM = 2**31
@@ -50,9 +52,8 @@ def get_batch(cache: EmbeddingCache, name: str) -> Contestant:
     return Contestant(name, get)
 
 
-def wrapped_async(cache: EmbeddingCache, name: str) -> tuple[Contestant, asyncio.Runner]:
-    """Return the async face of the same cache on an event loop that the caller closes."""
-    runner = asyncio.Runner()
+def wrapped_async(cache: EmbeddingCache, name: str, runner: asyncio.Runner) -> Contestant:
+    """Return the async face of the cache, on the event loop of ``runner``."""
     embed = cache.as_async().wrap(_no_model, model=MODEL)
 
     async def once(texts: list[str]) -> Matrix:
@@ -61,4 +62,21 @@ def wrapped_async(cache: EmbeddingCache, name: str) -> tuple[Contestant, asyncio
     def get(sample: Sample) -> Matrix:
         return runner.run(once(sample.texts))
 
-    return Contestant(name, get), runner
+    return Contestant(name, get)
+
+
+def from_store(
+    stack: ExitStack, texts: list[str], matrix: Matrix, url: Callable[[str], str]
+) -> list[Contestant]:
+    """Return the three calls with the near tier off, each with a store (or part) of its own."""
+
+    def cache(name: str) -> EmbeddingCache:
+        held = filled(texts, matrix, url(name), namespace=name, max_entries=0)
+        return stack.enter_context(held)
+
+    runner = stack.enter_context(asyncio.Runner())
+    return [
+        wrapped(cache("call"), "nearcache, embed(texts)"),
+        get_batch(cache("batch"), "nearcache, get_batch"),
+        wrapped_async(cache("async"), "nearcache, await embed(texts)", runner),
+    ]

@@ -1,6 +1,7 @@
 """Warm batches from SQLite with the near tier off."""
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench import data, limits, others, ours
@@ -36,26 +37,23 @@ def _race(report: Report, folder: Path, dimension: int, held: int, rounds: int) 
     connection, keys = limits.sqlite_file(folder / "limit.db", matrix)
     each = limits.select_each(connection, keys, dimension)
     many = limits.select_in(connection, keys, dimension)
-    cache = ours.filled(texts, matrix, f"sqlite:///{folder}/ours.db", max_entries=0)
-    call = ours.wrapped(cache, "nearcache, embed(texts)")
-    plain = ours.get_batch(cache, "nearcache, get_batch")
-    face, runner = ours.wrapped_async(cache, "nearcache, await embed(texts)")
-    contestants = [each, many, call, plain, face]
-    contestants += [
-        others.disk_cache(folder, texts, matrix),
-        others.langchain_file(folder, texts, matrix),
-    ]
-    for path in folder.iterdir():
-        if path.is_file():
+    with ExitStack() as stack:
+        stack.callback(connection.close)
+        mine = ours.from_store(stack, texts, matrix, lambda name: f"sqlite:///{folder}/{name}.db")
+        contestants = [each, many, *mine]
+        contestants += [
+            others.disk_cache(folder, texts, matrix),
+            others.langchain_file(folder, texts, matrix),
+        ]
+        for path in folder.glob("*.db*"):
             path.read_bytes()  # into the file cache
-    with cache, runner, one_core():
-        found = race(contestants, data.sampler(texts, matrix, _SIZE), rounds)
-    connection.close()
+        with one_core():
+            found = race(contestants, data.sampler(texts, matrix, _SIZE), rounds)
     limit = min((each.name, many.name), key=lambda name: found[name].median)
     report.tables.append(
         timings(f"{dimension}-d, {held} rows, {rounds} rounds", found, _SIZE, limit)
     )
     if dimension == 1536:
-        mine = max(found[call.name].median, found[plain.name].median)
-        reached = mine / found[limit].median
+        slower = max(found[mine[0].name].median, found[mine[1].name].median)
+        reached = slower / found[limit].median
         report.judged.append(Judged("SQLite batch against a hand-written SELECT", 1.5, reached))
