@@ -92,11 +92,11 @@ class Report:
 
 def timings(title: str, found: Mapping[str, Timing], size: int, limit: str | None) -> Table:
     """Return a race as a table, slowest last, with the ratio to ``limit`` where there is one."""
-    columns = ["", "µs per batch (median)", "best", "p90", "µs per text"]
+    columns = ["", "µs per batch (median)", "best", "p90", "CPU", "µs per text"]
     table = Table(title, columns + (["× limit"] if limit else []))
     for timing in sorted(found.values(), key=lambda timing: timing.median):
         row: list[Any] = [timing.name, timing.median * 1e6, timing.best * 1e6, timing.p90 * 1e6]
-        row.append(timing.median * 1e6 / size)
+        row += [timing.cpu * 1e6, timing.median * 1e6 / size]
         table.rows.append([*row, timing.median / found[limit].median] if limit else row)
     return table
 

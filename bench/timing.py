@@ -4,10 +4,12 @@ import gc
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bench.machine import steady_memory
 
 __all__ = ["Contestant", "Sample", "Timing", "race"]
 
@@ -40,6 +42,12 @@ class Timing:
 
     name: str
     seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...]
+
+    @property
+    def cpu(self) -> float:
+        """The processor time of the middle call: what a busy machine disturbs least."""
+        return statistics.median(self.cpu_seconds)
 
     @property
     def median(self) -> float:
@@ -57,12 +65,12 @@ class Timing:
         return sorted(self.seconds)[int(0.9 * (len(self.seconds) - 1) + 0.5)]
 
 
-def _once(contestant: Contestant, sample: Sample) -> tuple[float, Matrix]:
+def _once(contestant: Contestant, sample: Sample) -> tuple[float, float, Matrix]:
     contestant.before()
     gc.collect()
-    start = perf_counter()
+    start, busy = perf_counter(), process_time()
     got = contestant.get(sample)
-    return perf_counter() - start, got
+    return perf_counter() - start, process_time() - busy, got
 
 
 def race(
@@ -75,7 +83,8 @@ def race(
 
     Raises: ArithmeticError when a contestant returns anything else than what was put.
     """
-    seconds: dict[str, list[float]] = {contestant.name: [] for contestant in contestants}
+    taken: dict[str, list[tuple[float, float]]] = {each.name: [] for each in contestants}
+    steady_memory()
     gc.collect()
     gc.freeze()  # what is cached is not walked again by every collection between the calls
     try:
@@ -83,16 +92,16 @@ def race(
             drawn = sample()
             order = [*contestants[turn % len(contestants) :], *contestants]
             for contestant in order[: len(contestants)]:
-                elapsed, got = _once(contestant, renewed(drawn))
+                elapsed, busy, got = _once(contestant, renewed(drawn))
                 if turn >= 0:
-                    seconds[contestant.name].append(elapsed)
+                    taken[contestant.name].append((elapsed, busy))
                 elif contestant.answers and not _same(got, drawn.expected):
                     msg = f"{contestant.name} returns another matrix than was put"
                     raise ArithmeticError(msg)
                 del got
     finally:
         gc.unfreeze()
-    return {name: Timing(name, tuple(taken)) for name, taken in seconds.items()}
+    return {name: Timing(name, *zip(*calls, strict=True)) for name, calls in taken.items()}
 
 
 def renewed(sample: Sample) -> Sample:
