@@ -41,7 +41,7 @@ def run(*, quick: bool) -> Report:
     report.tables.append(table)
     report.notes.append(
         f"{blank} blank queries of the log are left out: nobody embeds them. The model is a "
-        "pretended one (384-d, deterministic) whose own time, about 20 µs a call, is included."
+        "pretended one (384-d, deterministic); its own time, about 60 µs a call, is included."
     )
     return report
 

@@ -25,7 +25,8 @@ def run(*, quick: bool) -> Report:
     caches = [_filled(texts, matrix) for _ in range(2)]  # each call its own: no row is warm
     call = ours.wrapped(caches[0], "nearcache, embed(texts)")
     plain = ours.get_batch(caches[1], "nearcache, get_batch")
-    contestants = [limit, call, plain, old, langchain, others.litellm_memory(texts, matrix)]
+    contestants = [limit, call, plain, old, seed.with_its_entries(texts, matrix), langchain]
+    contestants.append(others.litellm_memory(texts, matrix))
     with caches[0], caches[1], one_core():
         found = race(contestants, data.sampler(texts, matrix, _SIZE), rounds)
     report.tables.append(timings(f"{count} rows, {rounds} rounds", found, _SIZE, limit.name))
