@@ -13,13 +13,22 @@ The braces are Redis Cluster's hash tags: 64 buckets spread a namespace, one slo
 import base64
 import hashlib
 import json
+from binascii import hexlify
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from nearcache.errors import ConfigError
 
-__all__ = ["BUCKETS", "EmbeddingModel", "KeySpace", "ModelKeys", "content_digest", "hash_content"]
+__all__ = [
+    "BUCKETS",
+    "EmbeddingModel",
+    "KeySpace",
+    "ModelKeys",
+    "content_digest",
+    "content_digests",
+    "hash_content",
+]
 
 BUCKETS = 64
 _LONGEST_NAME = 200
@@ -33,6 +42,15 @@ def hash_content(text: str) -> str:
 def content_digest(text: str) -> bytes:
     """Return the 16 bytes behind :func:`hash_content`."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def content_digests(texts: Sequence[str]) -> list[bytes]:
+    """Return the digest of each text."""
+    sha256 = hashlib.sha256
+    try:
+        return [sha256(text.encode()).digest()[:16] for text in texts]
+    except UnicodeEncodeError:  # a lone surrogate
+        return list(map(content_digest, texts))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +78,9 @@ class EmbeddingModel:
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             msg = f"a model's dimensions is a whole number of at least 1, not {size!r}"
             raise ConfigError(msg)
+        if not isinstance(self.params, Mapping):
+            msg = f"a model's params is a mapping, not {self.params!r}"
+            raise ConfigError(msg)
         object.__setattr__(self, "params", dict(self.params))
         object.__setattr__(self, "identity", self._digest())
 
@@ -79,6 +100,7 @@ class EmbeddingModel:
                 [self.name, self.dimensions, self.revision, self.input_type, self.params],
                 sort_keys=True,
                 allow_nan=False,
+                ensure_ascii=False,  # escaped, a pair of surrogates would equal its character
             )
             plain = json.loads(parts)[4] == _plain(self.params)
         except (TypeError, ValueError) as error:
@@ -87,7 +109,7 @@ class EmbeddingModel:
         if not plain:  # json turns the key 1 into "1": two models would share a name
             msg = f"a model's params are JSON values under string keys, not {self.params!r}"
             raise ConfigError(msg)
-        return hashlib.sha256(parts.encode("ascii")).digest()[:16]
+        return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).digest()[:16]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EmbeddingModel):
@@ -152,14 +174,14 @@ class KeySpace:
 class ModelKeys:
     """The stored names of one model's entries in one namespace."""
 
-    __slots__ = ("_prefixes", "everything", "group", "identity", "log")
+    __slots__ = ("_prefixes", "group", "groups", "identity", "log")
 
     def __init__(self, space: KeySpace, identity: bytes) -> None:
         model = base64.urlsafe_b64encode(identity).rstrip(b"=").decode("ascii")
         self.identity = identity
-        self.everything = space.everything
         self.log = space.log
         self.group = f"nc1:{{{space.name}}}:e:{model}".encode()
+        self.groups = (space.everything, self.group)
         self._prefixes = [
             f"nc1:{{{space.name}:{bucket:02x}}}:v:{model}:".encode() for bucket in range(BUCKETS)
         ]
@@ -167,4 +189,4 @@ class ModelKeys:
     def values(self, digests: Sequence[bytes]) -> list[bytes]:
         """Return the stored name of each content digest."""
         prefixes = self._prefixes
-        return [prefixes[digest[0] % BUCKETS] + digest.hex().encode() for digest in digests]
+        return [prefixes[digest[0] % BUCKETS] + hexlify(digest) for digest in digests]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from nearcache.errors import ConfigError
 
-__all__ = ["Options", "check_count", "check_ttl", "effective_ttl"]
+__all__ = ["Options", "check_count", "check_ttl", "effective_ttl", "jittered"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +80,11 @@ def check_ttl(ttl: object) -> float | None:
     return None if math.isinf(ttl) else float(ttl)
 
 
-def effective_ttl(
-    ttl: float | EllipsisType | None, default: float | None, jitter: float
-) -> float | None:
-    """Return the life of one write: the call's ttl, else the cache's, shortened by the jitter."""
-    seconds = default if ttl is ... else check_ttl(ttl)
-    if seconds and jitter:
-        seconds *= 1 - jitter * random.random()  # noqa: S311  spreads expiry
-    return seconds
+def effective_ttl(ttl: float | EllipsisType | None, default: float | None) -> float | None:
+    """Return the life of one write: the call's ttl, else the cache's."""
+    return default if ttl is ... else check_ttl(ttl)
+
+
+def jittered(ttl: float, jitter: float) -> float:
+    """Return a ttl shortened at random by up to the fraction ``jitter``."""
+    return ttl * (1 - jitter * random.random()) if jitter else ttl  # noqa: S311  spreads expiry

@@ -62,9 +62,13 @@ class Counters:
     __slots__ = ("_counts", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._counts: dict[str, float] = {}
+        self.start_anew()
         self.reset()
+
+    def start_anew(self) -> None:
+        """Take a new lock: after a fork another thread may have held the old one."""
+        self._lock = threading.Lock()
 
     def add(self, **amounts: float) -> None:
         """Add to the named counts, all or none visible."""

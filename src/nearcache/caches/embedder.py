@@ -57,19 +57,19 @@ class AsyncCachedEmbeddingGenerator:
         self._progress = progress
         self._sent = self._asked = 0
         self._count = threading.Lock()
-        documents, queries, is_async = find_calls(generator)
+        documents, queries, is_async, default_batch = find_calls(generator)
 
         def made(call: BatchCall) -> Generator:
             return Generator(
                 self._counted(call, is_async=is_async),
                 is_async=is_async,
                 limit=max_concurrency or (cache.options.max_concurrency if is_async else 1),
-                max_batch=max_batch,
+                max_batch=max_batch or default_batch,
             )
 
         self._documents = made(documents)
         self._queries = self._documents if queries is documents else made(queries)
-        self._queries.gate = self._documents.gate
+        self._queries.share_turns(self._documents)
 
     def _counted(self, call: BatchCall, *, is_async: bool) -> BatchCall:
         def count(texts: list[str]) -> None:
@@ -142,6 +142,8 @@ class AsyncCachedEmbeddingGenerator:
         if rows is not None:
             return rows
         texts = self.cache.check_texts(texts)
+        with self._count:
+            self._asked += len(texts)
         bar = Bar(self._progress, len(texts))
         if not bar:
             rows = await self.cache.get_or_load_batch(texts, model, loader)
@@ -152,8 +154,6 @@ class AsyncCachedEmbeddingGenerator:
                 parts.append(await self.cache.get_or_load_batch(part, model, loader))
                 bar.at(min(len(texts), at + self._batch))
             rows = np.concatenate(parts)
-        with self._count:
-            self._asked += len(texts)
         return rows
 
     def _near(self, texts: Sequence[str], model: EmbeddingModel) -> Floats | None:

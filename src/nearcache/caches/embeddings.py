@@ -3,10 +3,11 @@
 The asynchronous class is the source; the blocking one drives the same coroutines by hand.
 """
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence, Sized
 from types import EllipsisType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +43,12 @@ from nearcache.stats import Stats
 __all__ = ["AsyncEmbeddingCache", "EmbeddingCache", "create_embedding_cache"]
 
 Floats = NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
 Model = str | EmbeddingModel
 Ttl = float | EllipsisType | None
 
 _POLICIES = ("lru",)
-_HASH_DIGITS = 32
+_HASH = re.compile("[0-9a-fA-F]{32}")
 
 
 class Tiers:
@@ -90,18 +92,41 @@ class Tiers:
             clock=clock,
         )
         self.async_io = AsyncIO()
-        self.children: list[Tiers] = []
+        self.views: dict[str, Tiers] = {}
 
     def view(self, part: str) -> "Tiers":
         """Return the same tiers under a sub-namespace."""
+        with self._lock:
+            inner = self.views.get(part)
+            if inner is None:
+                inner = self.views[part] = self._view(part)
+            return inner
+
+    def _view(self, part: str) -> "Tiers":
         inner = Tiers.__new__(Tiers)
         inner.arguments = {**self.arguments, "views": (*self.arguments.get("views", ()), part)}
         inner.precision, inner.ttl = self.precision, self.ttl
         inner.space, inner.owns_store = self.space.inside(part), False
         engine = self.engine
         inner._set(engine.near, engine.store, engine.options, engine.clock)
-        self.children.append(inner)
         return inner
+
+    def count(self, batch: RowBatch, times: NDArray[np.intp], *, near: int = 0) -> None:
+        """Count every text asked for once: ``times`` each of the batch, ``near`` others."""
+        origins = np.bincount(batch.origin, times, minlength=5).astype(np.intp).tolist()
+        loaded = int((batch.origin == LOADED).sum())
+        # a repeat of a text that was loaded is answered by that load
+        coalesced = origins[JOINED] + origins[LOADED] - loaded
+        near += origins[NEAR]
+        saved = near + origins[FAR] + coalesced
+        self.engine.counters.add(
+            near_hits=near,
+            far_hits=origins[FAR],
+            misses=origins[ABSENT] + loaded,
+            coalesced=coalesced,
+            saved_loads=saved,
+            bytes_saved=saved * 4 * (batch.shelf.size or 0),
+        )
 
     def shelf(self, model: Model) -> RowShelf:
         """Return the shelf of a model; refuses what names none."""
@@ -119,22 +144,20 @@ class Tiers:
             return shelf
 
 
-def _count_origins(tiers: Tiers, batch: RowBatch, repeats: NDArray[np.intp] | None) -> None:
-    """Count every text asked for once; repeats of a text that was loaded count as coalesced."""
-    times = np.ones(len(batch.keys), np.intp) if repeats is None else repeats
-    by_origin = [int(times[batch.origin == origin].sum()) for origin in range(5)]
-    loaded = int((batch.origin == LOADED).sum())
-    size = 0 if batch.rows is None else batch.rows.shape[1] * 4
-    coalesced = by_origin[JOINED] + by_origin[LOADED] - loaded
-    saved = by_origin[NEAR] + by_origin[FAR] + coalesced
-    tiers.engine.counters.add(
-        near_hits=by_origin[NEAR],
-        far_hits=by_origin[FAR],
-        misses=by_origin[ABSENT] + loaded,
-        coalesced=coalesced,
-        saved_loads=saved,
-        bytes_saved=saved * size,
-    )
+class _Repeats:
+    """How often, and where, each of the distinct texts was asked for."""
+
+    def __init__(self, texts: Sequence[str], distinct: Sequence[str]) -> None:
+        self._inverse: NDArray[np.intp] | None = None
+        self.times = np.ones(len(distinct), np.intp)
+        if len(distinct) != len(texts):
+            place = {text: i for i, text in enumerate(distinct)}
+            self._inverse = np.array([place[text] for text in texts], np.intp)
+            self.times = np.bincount(self._inverse, minlength=len(distinct))
+
+    def spread(self, values: NDArray[T]) -> NDArray[T]:
+        """Return one row per text asked for from one per distinct text."""
+        return values if self._inverse is None else values.take(self._inverse, axis=0)
 
 
 class AsyncEmbeddingCache:
@@ -216,8 +239,9 @@ class AsyncEmbeddingCache:
         return await self._resolve_one(RowBatch(shelf, [], near, self._tiers.precision, [digest]))
 
     async def _resolve_one(self, batch: RowBatch) -> Floats | None:
+        await self._tiers.engine.listen(self._io)
         await self._tiers.engine.resolve(self._io, batch, None)
-        _count_origins(self._tiers, batch, None)
+        self._tiers.count(batch, np.ones(1, np.intp))
         if batch.rows is None:
             return None
         row: Floats = batch.rows[0]
@@ -231,50 +255,49 @@ class AsyncEmbeddingCache:
         rows = self.near_batch(texts, model)
         if rows is not None:
             return rows, np.ones(len(rows), np.bool_)
-        texts = self.check_texts(texts)
-        batch, inverse = self._batch(texts, model)
-        await self._tiers.engine.resolve(self._io, batch, None)
-        return self._gathered(batch, inverse)
+        return await self._answer(texts, model, None, None)
 
     async def get_or_load_batch(
         self, texts: Sequence[str], model: Model, loader: Generator, ttl: Ttl = ...
     ) -> Floats:
         """Return the vectors of texts, those that no tier has from the loader. Shapes: (n, d)."""
-        texts = self.check_texts(texts)
-        batch, inverse = self._batch(texts, model)
-        life = effective_ttl(ttl, self._tiers.ttl, 0)
-        try:
-            await self._tiers.engine.resolve(self._io, batch, loader, life)
-        except BaseException:
-            self._gathered(batch, inverse)  # what was answered before the failure counts
-            raise
-        return self._gathered(batch, inverse)[0]
+        life = effective_ttl(ttl, self._tiers.ttl)
+        return (await self._answer(texts, model, loader, life))[0]
 
-    def _batch(self, texts: Sequence[str], model: Model) -> tuple[RowBatch, NDArray[np.intp]]:
-        """Return the distinct texts as a batch, and where each text is in it."""
-        place: dict[str, int] = {}
-        inverse = np.fromiter(
-            (place.setdefault(text, len(place)) for text in texts), np.intp, len(texts)
-        )
-        shelf = self._tiers.shelf(model)
-        batch = RowBatch(shelf, list(place), self._tiers.engine.near, self._tiers.precision)
-        return batch, inverse
-
-    def _gathered(
-        self, batch: RowBatch, inverse: NDArray[np.intp]
+    async def _answer(
+        self, texts: Sequence[str], model: Model, loader: Generator | None, life: float | None
     ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Count, and spread the rows of the distinct texts over all that were asked for."""
-        _count_origins(self._tiers, batch, np.bincount(inverse, minlength=len(batch.keys)))
-        found = batch.origin != ABSENT
-        if batch.rows is None:
-            return np.full((len(inverse), batch.shelf.size or 0), np.nan, np.float32), found[
-                inverse
-            ]
+        """Return (vectors, found) of any texts; each distinct one is looked up once."""
+        tiers, texts = self._tiers, self.check_texts(texts)
+        engine, shelf = tiers.engine, tiers.shelf(model)
+        await engine.listen(self._io)
+        distinct = list(dict.fromkeys(texts))
+        here, rows = engine.near.get_some(shelf.name, distinct)
+        gone = set(here)
+        left = [i for i in range(len(distinct)) if i not in gone] if here else []
+        missing = [distinct[i] for i in left] if here else distinct
+        # only what is not near is hashed
+        batch = RowBatch(shelf, missing, engine.near, tiers.precision)
+        repeats = _Repeats(texts, distinct)
+        try:
+            if missing:
+                await engine.resolve(self._io, batch, loader, life)
+        finally:  # what was answered before a failure counts
+            times = repeats.times
+            tiers.count(batch, times if not here else times[left], near=int(times[here].sum()))
+        found = np.ones(len(distinct), np.bool_)
+        found[left if here else slice(None)] = batch.origin != ABSENT
+        if rows is None and batch.rows is not None:
+            answer = batch.rows.copy() if batch.shared else batch.rows
+        else:
+            size = (shelf.size or 0) if rows is None else rows.shape[1]
+            answer = np.empty((len(distinct), size), np.float32)
+            answer[here] = 0 if rows is None else rows
+            if batch.rows is not None:
+                answer[left] = batch.rows
         if not found.all():
-            batch.rows[~found] = np.nan
-        if len(inverse) == len(batch.keys):
-            return batch.rows, found
-        return batch.rows.take(inverse, axis=0), found[inverse]
+            answer[~found] = np.nan
+        return repeats.spread(answer), repeats.spread(found)
 
     # -- the warm path -----------------------------------------------------------------------
 
@@ -301,7 +324,9 @@ class AsyncEmbeddingCache:
         """Return the vectors of a batch that is all near, or None. Shapes: (n, d)."""
         tiers = self._tiers
         engine = tiers.engine
-        if isinstance(texts, str) or not len(texts) or engine.closed or not engine.current():
+        if not isinstance(texts, (list, tuple)) or not texts:
+            return None
+        if engine.closed or not engine.current():
             return None
         try:
             shelf = tiers._models[model]
@@ -335,9 +360,10 @@ class AsyncEmbeddingCache:
         Shapes: vectors (n, d). Of a text given twice the last vector stands.
         """
         texts = self.check_texts(texts)
-        if not len(texts) and not len(vectors):  # type: ignore[arg-type]
+        matrix = as_floats(vectors)
+        if not len(texts) and not matrix.size:
             return []
-        return await self._put(texts, _checked_vectors(vectors, 2), model, ttl)
+        return await self._put(texts, _checked_vectors(matrix, 2), model, ttl)
 
     async def _put(self, texts: Sequence[str], matrix: Floats, model: Model, ttl: Ttl) -> list[str]:
         tiers = self._tiers
@@ -346,7 +372,7 @@ class AsyncEmbeddingCache:
         if len(texts) != len(matrix):
             msg = f"{len(texts)} texts and {len(matrix)} vectors; one vector per text is expected"
             raise ShapeMismatch(msg)
-        life = effective_ttl(ttl, tiers.ttl, tiers.engine.options.jitter)
+        life = effective_ttl(ttl, tiers.ttl)
         last = {text: row for row, text in enumerate(texts)}
         index = np.fromiter(last.values(), np.intp, len(last))
         rows = tiers.precision.pack(matrix.take(index, axis=0))
@@ -360,8 +386,7 @@ class AsyncEmbeddingCache:
         if life == 0:  # "do not store": nor may an older vector be served after this put
             await tiers.engine.forget(self._io, shelf, batch.digests)
         else:
-            expires = 0.0 if life is None else tiers.engine.clock() + life
-            landing = Landing(list(range(len(last))), rows, np.full(len(last), expires))
+            landing = Landing(list(range(len(last))), rows, np.empty(0))
             await tiers.engine.write(self._io, batch, landing, life)
         names = dict(zip(last, batch.digests, strict=True))
         return [names[text].hex() for text in texts]
@@ -481,6 +506,8 @@ class AsyncEmbeddingCache:
             except TypeError:
                 msg = f"texts is a list of str, not {type(texts).__name__}"
                 raise ConfigError(msg) from None
+        if set(map(type, texts)) <= {str}:
+            return texts
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 msg = f"a text is a str, not {type(text).__name__} (position {position})"
@@ -525,7 +552,7 @@ class AsyncEmbeddingCache:
     async def close(self) -> None:
         """End: close the store if this cache made it. May be called again."""
         tiers = self._tiers
-        for child in tiers.children:
+        for child in tiers.views.values():
             await AsyncEmbeddingCache._face(child, self._io).close()
         await tiers.engine.close(self._io)
         if tiers.owns_store and tiers.engine.store is not None:
@@ -787,11 +814,8 @@ def _remake(kind: Any, arguments: dict[str, Any]) -> Any:
 
 
 def _digest_of(content_hash: object) -> bytes:
-    try:
-        if isinstance(content_hash, str) and len(content_hash) == _HASH_DIGITS:
-            return bytes.fromhex(content_hash)
-    except ValueError:
-        pass
+    if isinstance(content_hash, str) and _HASH.fullmatch(content_hash):
+        return bytes.fromhex(content_hash)
     msg = f"a content hash is 32 hex digits, as hash_content gives them, not {content_hash!r}"
     raise ConfigError(msg)
 

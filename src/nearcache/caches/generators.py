@@ -1,11 +1,20 @@
 """Whatever makes embeddings, seen as one call: a list of texts to a matrix."""
 
+import asyncio
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+)
+from contextvars import ContextVar
 from os import getpid
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from nearcache.errors import ConfigError
 
@@ -34,30 +43,96 @@ class Generator:
         self.is_async = is_async
         self.limit = limit
         self.max_batch = max_batch
-        # a local model is not thread-safe; the same thread may come back through its own cache
-        self.gate: Any = (
-            threading.RLock() if self.limit == 1 else threading.BoundedSemaphore(self.limit)
-        )
-        self._lock = threading.Lock()
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._turns = _Turns(limit)
+
+    def share_turns(self, other: "Generator") -> None:
+        """Take turns with another call of the same generator."""
+        self._turns = other._turns
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Return what a synchronous call holds, so that at most ``limit`` run."""
+        return self._turns.blocking()
+
+    def async_turn(self) -> AbstractAsyncContextManager[object]:
+        """Return what an awaited call holds, so that at most ``limit`` run on one event loop."""
+        return self._turns.suspending()
 
     def threads(self) -> Executor:
         """Return the threads that call a synchronous generator for event loops."""
+        return self._turns.threads()
+
+
+class _Turns:
+    """Who may call a generator now. A call from inside a call of the same takes no other turn."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._inside: ContextVar[bool] = ContextVar("nearcache_inside", default=False)
+        self._lock = threading.Lock()
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._pid = getpid()
+        self._gate = threading.BoundedSemaphore(self._limit)
+        self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
+        self._gates = WeakKeyDictionary()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def _check_fork(self) -> None:
+        """Start anew in a forked child: whoever had a turn stayed in the parent."""
+        if self._pid != getpid():
+            self._lock = threading.Lock()
+            self._start_anew()
+
+    @contextmanager
+    def blocking(self) -> Iterator[None]:
+        self._check_fork()
+        if self._inside.get():
+            yield
+            return
+        with self._gate:
+            token = self._inside.set(True)
+            try:
+                yield
+            finally:
+                self._inside.reset(token)
+
+    @asynccontextmanager
+    async def suspending(self) -> AsyncIterator[None]:
+        self._check_fork()
+        if self._inside.get():
+            yield
+            return
+        loop = asyncio.get_running_loop()
         with self._lock:
-            if self._pool is None or self._pool[0] != getpid():
-                self._pool = (getpid(), ThreadPoolExecutor(self.limit, "nearcache-load"))
-            return self._pool[1]
+            gate = self._gates.setdefault(loop, asyncio.Semaphore(self._limit))
+        async with gate:
+            token = self._inside.set(True)
+            try:
+                yield
+            finally:
+                self._inside.reset(token)
+
+    def threads(self) -> Executor:
+        self._check_fork()
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._limit, "nearcache-load")
+            return self._pool
 
 
-def find_calls(
-    generator: object,
-) -> tuple[BatchCall, BatchCall, bool]:
-    """Return how to embed documents, how to embed queries, and whether both are awaited."""
+def find_calls(generator: object) -> tuple[BatchCall, BatchCall, bool, int | None]:
+    """Return how to embed documents and queries, whether that is awaited, and its batch size.
+
+    A generator that embeds one text at a time is asked for one text at a time, so that what it
+    gave before it fails is kept.
+    """
     documents = _method(generator, "generate_batch", "encode", "embed_documents")
     single = _method(generator, "generate")
     query = _method(generator, "embed_query")
+    size = None
     if documents is None and single is not None:
-        documents = _one_by_one(single)
+        documents, size = _one_by_one(single), 1
     if documents is None:
         if not callable(generator):
             msg = (
@@ -68,7 +143,7 @@ def find_calls(
         documents = generator
     awaited = _is_async(documents)
     queries = documents if query is None or _is_async(query) != awaited else _one_by_one(query)
-    return documents, queries, awaited
+    return documents, queries, awaited, size
 
 
 def _method(thing: object, *names: str) -> Callable[..., Any] | None:

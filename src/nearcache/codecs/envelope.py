@@ -23,8 +23,8 @@ _Words = NDArray[np.uint64]
 _Index = NDArray[np.intp]
 
 _FORMAT, _EXPIRY, _STAMP, _CHECKSUM = range(4)  # the four 64-bit words of a head
-_HEAD_WORDS = 3  # those before the checksum
-_BLOCK = 64  # rows hashed at a time: what fits the processor's cache
+_HEAD_SIZE = 4  # words
+_BLOCK = 48  # entries hashed at a time: what fits the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +48,18 @@ def encode_rows(
     digests: Sequence[bytes],
     *,
     stamp: bytes,
-    expiry: float,
+    expiry: NDArray[np.float64] | None,
 ) -> list[bytes]:
-    """Return one stored entry per packed row."""
+    """Return one stored entry per packed row; ``expiry`` None for never."""
     count, size = rows.data.shape
     payload = _blank(count, precision.row_bytes(size))
     _components(payload, precision, size)[...] = rows.data
     if rows.scale is not None:
         _scales(payload)[...] = rows.scale
-    head = np.frombuffer(HEAD.pack(MAGIC, VERSION, precision.kind, size, expiry, stamp, 0), "<u8")
+    head = np.frombuffer(HEAD.pack(MAGIC, VERSION, precision.kind, size, 0.0, stamp, 0), "<u8")
     heads = np.tile(head, (count, 1))
+    if expiry is not None:
+        heads[:, _EXPIRY].view("<f8")[...] = expiry
     heads[:, _CHECKSUM] = _checksums(heads, payload, digests)
     head_bytes, body_bytes = heads.tobytes(), payload.data.cast("B")
     row, stride = precision.row_bytes(size), payload.shape[1]
@@ -94,9 +96,9 @@ def decode_rows(
         if stored is None:
             corrupt += index[alike].tolist()
             continue
-        whole = lengths == HEAD.size + stored.row_bytes(stored_size)
-        corrupt += index[alike & ~whole].tolist()
-        chosen = np.flatnonzero(alike & whole & fresh)
+        complete = lengths == HEAD.size + stored.row_bytes(stored_size)
+        corrupt += index[alike & ~complete].tolist()
+        chosen = np.flatnonzero(alike & complete & fresh)
         if stored.kind >= precision.kind and len(chosen):
             candidates.append((stored, stored_size, chosen))
     if size is None:
@@ -107,9 +109,12 @@ def decode_rows(
     for stored, stored_size, chosen in candidates:
         if stored_size != size:
             continue
-        payload = _gather(bodies, chosen.tolist(), stored.row_bytes(size))
-        names = [digests[i] for i in index[chosen].tolist()]
-        valid = _checksums(heads[chosen], payload, names) == heads[chosen, _CHECKSUM]
+        whole = len(chosen) == len(values)  # the common case is spared the picking
+        payload, sums = _gather(
+            bodies if whole else [bodies[i] for i in chosen.tolist()], stored.row_bytes(size)
+        )
+        sums ^= _named(digests if whole else [digests[i] for i in index[chosen].tolist()])
+        valid = sums == (heads if whole else heads[chosen])[:, _CHECKSUM]
         if not valid.all():
             corrupt += index[chosen[~valid]].tolist()
             payload = payload[valid]
@@ -118,8 +123,11 @@ def decode_rows(
         parts.append(rows)
     if not usable:
         return Decoded(np.empty(0, np.intp), None, np.empty(0), corrupt, size)
-    found = usable[0] if len(usable) == 1 else np.concatenate(usable)
-    rows = parts[0] if len(parts) == 1 else _join(parts)
+    found, rows = usable[0], parts[0]
+    if len(parts) > 1:
+        found = np.concatenate(usable)
+        order = np.argsort(found)
+        found, rows = found[order], _join(parts).take(order)
     return Decoded(index[found], rows, expiry[found], corrupt, size)
 
 
@@ -165,15 +173,21 @@ def _blank(count: int, row: int) -> NDArray[np.uint8]:
     return payload
 
 
-def _gather(bodies: list[bytes], chosen: list[int], row: int) -> NDArray[np.uint8]:
-    """Copy the payloads of the chosen entries under each other."""
-    payload = _blank(len(chosen), row)
-    if payload.size:
-        target, at, stride = payload.data.cast("B"), 0, payload.shape[1]
-        for i in chosen:
-            target[at : at + row] = memoryview(bodies[i])[HEAD.size :]
-            at += stride
-    return payload
+def _gather(bodies: list[bytes], row: int) -> tuple[NDArray[np.uint8], _Words]:
+    """Copy payloads under each other, and hash entries on the way, while they are in cache."""
+    padding = bytes(-row % 8)
+    width = _HEAD_SIZE + (row + len(padding)) // 8
+    weights = _weights(width)
+    payload = np.empty((len(bodies), width - _HEAD_SIZE), np.uint64)
+    sums = np.empty(len(bodies), np.uint64)
+    scratch = np.empty((_BLOCK, width), np.uint64)
+    for at in range(0, len(bodies), _BLOCK):
+        part = bodies[at : at + _BLOCK]
+        joined = padding.join(part) + padding if padding else b"".join(part)
+        words = np.frombuffer(joined, "<u8").reshape(len(part), width)
+        _hash(words, weights, scratch, sums[at : at + len(part)])
+        payload[at : at + len(part)] = words[:, _HEAD_SIZE:]
+    return payload.view(np.uint8), sums
 
 
 def _rows(payload: NDArray[np.uint8], precision: Precision, size: int) -> Rows:
@@ -192,36 +206,44 @@ def _scales(payload: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _checksums(heads: _Words, payload: NDArray[np.uint8], digests: Sequence[bytes]) -> _Words:
     """Return the checksum of each entry; the heads' own checksum field does not count."""
+    weights = _weights(_HEAD_SIZE + payload.shape[1] // 8)
+    sums, head_sums = np.empty((2, len(heads)), np.uint64)
+    _hash(heads, weights[:_HEAD_SIZE], np.empty(heads.shape, np.uint64), head_sums)
     words = payload.view("<u8")
-    weights = _weights(_HEAD_WORDS + words.shape[1])
-    sums = np.empty(len(heads), np.uint64)
     scratch = np.empty((_BLOCK, words.shape[1]), np.uint64)
     for at in range(0, len(words), _BLOCK):
         block = words[at : at + _BLOCK]
-        mixed = scratch[: len(block)]
-        _mix(block, mixed)
-        np.einsum("ij,j->i", mixed, weights[_HEAD_WORDS:], out=sums[at : at + len(block)])
-    head_words = heads[:, :_HEAD_WORDS]
-    mixed = np.empty(head_words.shape, np.uint64)
-    _mix(head_words, mixed)
-    sums += np.einsum("ij,j->i", mixed, weights[:_HEAD_WORDS])
+        _hash(block, weights[_HEAD_SIZE:], scratch, sums[at : at + len(block)])
+    return np.asarray((sums + head_sums) ^ _named(digests))
+
+
+def _named(digests: Sequence[bytes]) -> _Words:
+    """Return what ties a checksum to the content hash its entry is stored under."""
     names = np.frombuffer(b"".join(digests), "<u8").reshape(len(digests), 2)
-    return np.asarray(sums ^ names[:, 0] ^ names[:, 1])
+    return np.asarray(names[:, 0] ^ names[:, 1])
 
 
-def _mix(words: _Words, out: _Words) -> None:
-    """Fold the high half of each word into the low: times an odd weight, bit 63 alone is weak.
+def _hash(words: _Words, weights: _Words, scratch: _Words, out: _Words) -> None:
+    """Write the weighted sum of each row's words.
 
-    Without it two flipped sign bits at the top of two words would cancel modulo 2**64.
+    The high half of a word is folded into the low first: times an odd weight bit 63 alone would be
+    weak, two sign bits flipped at the top of two words would cancel modulo 2**64.
     """
-    np.right_shift(words, np.uint64(32), out=out)
-    np.bitwise_xor(out, words, out=out)
+    mixed = scratch[: len(words)]
+    np.right_shift(words, np.uint64(32), out=mixed)
+    np.bitwise_xor(mixed, words, out=mixed)
+    np.einsum("ij,j->i", mixed, weights, out=out)
 
 
 @lru_cache(maxsize=64)
 def _weights(count: int) -> _Words:
-    """Return odd weights from splitmix64 (Steele, Lea, Flood, 2014); part of the format."""
+    """Return odd weights from splitmix64 (Steele, Lea, Flood, 2014); part of the format.
+
+    The checksum's own word has weight 0.
+    """
     z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (z ^ (z >> np.uint64(31))) | np.uint64(1)
+    weights = (z ^ (z >> np.uint64(31))) | np.uint64(1)
+    weights[_CHECKSUM] = 0
+    return weights

@@ -30,10 +30,9 @@ __all__ = ["ABOARD", "ABSENT", "RELEASED", "Failed", "Flight", "FlightTable", "L
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """The value is at ``position`` of the owner's batch."""
+    """The value is in the owner's batch."""
 
     batch: Any
-    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,8 @@ class Flight:
     """The keys one call is getting.
 
     ``loop`` is the event loop it runs on, if any. ``aloft`` are the keys whose load goes on even
-    when the caller has ``left``.
+    when the caller has ``left``. ``joined`` says that another call waits, or waited, for a key:
+    it will copy from this call's batch, which must not be handed out then.
     """
 
     __slots__ = (
@@ -65,6 +65,7 @@ class Flight:
         "_outcomes",
         "_waiters",
         "aloft",
+        "joined",
         "left",
         "looked",
         "loop",
@@ -78,7 +79,7 @@ class Flight:
         self.shelf = shelf
         self.loop = loop
         self.writes = writes
-        self.looked = self.left = False
+        self.looked = self.left = self.joined = False
         self.aloft: set[bytes] = set()
         self._lock = threading.Lock()
         self._outcomes: dict[bytes, Outcome] = {}
@@ -100,6 +101,10 @@ class Flight:
     def outcome(self, key: bytes) -> Outcome | None:
         """Return what became of a key; None while it is under way."""
         return self._outcomes.get(key)
+
+    def unsettled(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Return the keys that are under way."""
+        return [key for key in keys if key not in self._outcomes]
 
     def settled(self, keys: Iterable[bytes], *, reading: bool) -> bool:
         """Say whether a waiter has nothing more to wait for."""
@@ -142,11 +147,16 @@ class FlightTable:
         mine: list[int] = []
         theirs: dict[Flight, list[int]] = {}
         with self.lock:
+            wanted = [keys[position] for position in positions]
+            if self._flights.keys().isdisjoint(wanted):
+                self._flights.update(dict.fromkeys(wanted, flight))
+                return list(positions), theirs
             for position in positions:
                 owner = self._flights.setdefault(keys[position], flight)
                 if owner is flight:
                     mine.append(position)
                 else:
+                    owner.joined = True
                     theirs.setdefault(owner, []).append(position)
         return mine, theirs
 
@@ -170,15 +180,17 @@ class FlightTable:
         """Settle keys; ``install`` gets those that are still this flight's, under the lock."""
         with self.lock:
             owned = {key for key in outcomes if self._flights.get(key) is flight}
-            if install is not None and owned:
-                install(owned)
-            for key in owned:
-                del self._flights[key]
+            try:
+                if install is not None and owned:
+                    install(owned)
+            finally:
+                for key in owned:
+                    del self._flights[key]
         flight.settle(outcomes)
 
     def finish(self, flight: Flight, keys: Iterable[bytes]) -> None:
         """Release whatever has not settled; nothing happens where all has."""
-        left = [key for key in keys if flight.outcome(key) is None]
+        left = flight.unsettled(keys)
         if left:
             self.land(flight, dict.fromkeys(left, RELEASED))
 

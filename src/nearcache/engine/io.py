@@ -9,9 +9,9 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
@@ -34,9 +34,11 @@ class Loader(Protocol):
     max_batch: int | None
     """How many values one call may ask for; None leaves it to the options."""
 
-    @property
-    def gate(self) -> Any:
-        """What a synchronous call holds, so that at most ``limit`` run."""
+    def turn(self) -> AbstractContextManager[object]:
+        """Return what a synchronous call holds, so that at most ``limit`` run."""
+
+    def async_turn(self) -> AbstractAsyncContextManager[object]:
+        """Return what an awaited call holds, so that at most ``limit`` run on one event loop."""
 
     @property
     def call(self) -> Callable[[list[Any]], Any]:
@@ -111,9 +113,7 @@ class BlockingIO:
         if loader.is_async:
             token = ABOARD.set((*ABOARD.get(), flight))
             try:
-                future = asyncio.run_coroutine_threadsafe(
-                    _awaited(loader.call, inputs), _private_loop()
-                )
+                future = asyncio.run_coroutine_threadsafe(_awaited(loader, inputs), _private_loop())
             finally:
                 ABOARD.reset(token)
             return future.result()
@@ -193,7 +193,7 @@ class AsyncIO:
         token = ABOARD.set((*ABOARD.get(), flight))
         try:
             if loader.is_async:
-                return await loader.call(inputs)
+                return await _awaited(loader, inputs)
             return await asyncio.get_running_loop().run_in_executor(
                 loader.threads(), copy_context().run, _call, loader, inputs, flight
             )
@@ -292,14 +292,15 @@ def _through(step: Step[T]) -> T:
 def _call(loader: Loader, inputs: list[Any], flight: Flight) -> Any:
     token = ABOARD.set((*ABOARD.get(), flight))
     try:
-        with loader.gate:
+        with loader.turn():
             return loader.call(inputs)
     finally:
         ABOARD.reset(token)
 
 
-async def _awaited(call: Callable[[list[Any]], Awaitable[Any]], inputs: list[Any]) -> Any:
-    return await call(inputs)
+async def _awaited(loader: Loader, inputs: list[Any]) -> Any:
+    async with loader.async_turn():
+        return await loader.call(inputs)
 
 
 _private: tuple[int, asyncio.AbstractEventLoop] | None = None

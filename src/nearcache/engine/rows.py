@@ -11,7 +11,7 @@ from nearcache.codecs.envelope import decode_rows, encode_rows
 from nearcache.codecs.vectors import Precision, Rows
 from nearcache.entry import Mark
 from nearcache.errors import CodecError, LoaderError, ShapeMismatch
-from nearcache.keys import ModelKeys, content_digest
+from nearcache.keys import ModelKeys, content_digests
 from nearcache.near.pick import VectorTier
 from nearcache.stores.base import Fetched
 
@@ -42,17 +42,36 @@ class RowShelf:
                 self.size = size
             return self.size == size
 
+    def start_anew(self) -> None:
+        """Take a new lock: after a fork another thread may have held the old one."""
+        self._lock = threading.Lock()
+
     def forget_size(self) -> None:
         """Let the next first vector decide again."""
         self.size = self._dimensions
 
 
 class Landing(NamedTuple):
-    """Rows ready for the near tier: positions in the batch, and when each row's life ends."""
+    """Rows ready for the near tier: positions in the batch, and when each row's life ends.
+
+    Units: ``expires`` in monotonic seconds, 0 for never.
+    """
 
     positions: list[int]
     rows: Rows
     expires: NDArray[np.float64]
+
+    def only(self, kept: set[int]) -> "Landing":
+        """Return the part of it at the positions ``kept``."""
+        if len(kept) == len(self.positions):
+            return self
+        index = np.array([n for n, i in enumerate(self.positions) if i in kept], np.intp)
+        positions = [self.positions[n] for n in index.tolist()]
+        return Landing(positions, self.rows.take(index), self.expires[index])
+
+    def until(self, expires: NDArray[np.float64] | None) -> "Landing":
+        """Return the same rows with these ends; None for no limit."""
+        return self._replace(expires=np.zeros(len(self.positions)) if expires is None else expires)
 
 
 class RowBatch:
@@ -70,23 +89,30 @@ class RowBatch:
         self.texts = texts
         self.near = near
         self.precision = precision
-        self.digests = list(map(content_digest, texts)) if digests is None else list(digests)
+        self.digests = content_digests(texts) if digests is None else list(digests)
         self.keys = shelf.keys.values(self.digests)
         self.rows: Floats | None = None
         self.origin = np.zeros(len(self.keys), np.int8)
         self.stamp = b""
-        self.mark = Mark(precision.kind, shelf.size, b"")
+        self.shared = False  # another call copies from ``rows``: they may not be given away
+        self._placing = threading.Lock()
+
+    def keys_at(self, positions: Sequence[int]) -> list[bytes]:
+        """Return the keys at some positions; cheap for all of them."""
+        if len(positions) == len(self.keys):
+            return self.keys  # positions are distinct and in order
+        return [self.keys[i] for i in positions]
 
     # -- near --------------------------------------------------------------------------------
 
     def look_near(self, positions: Sequence[int]) -> list[int]:
         """Take from the near tier what is there; return the positions that are not."""
-        if not self.texts:
+        if not self.texts or not self.near.has(self.shelf.name):
             return list(positions)
         found, rows = self.near.get_some(
             self.shelf.name,
             [self.texts[i] for i in positions],
-            [self.digests[i] for i in positions],
+            self._digests_at(positions),
         )
         if rows is None:
             return list(positions)
@@ -97,18 +123,15 @@ class RowBatch:
 
     def install(self, landing: Landing, keys: set[bytes]) -> None:
         """Put into the near tier those rows of a landing whose keys are ours."""
-        if not self.texts:  # known by content hash alone: near finds rows by text
+        if not self.texts:  # known by content hash alone; near finds rows by text
             return
-        positions, rows, expires = landing
-        chosen = [n for n, i in enumerate(positions) if self.keys[i] in keys]
-        if len(chosen) != len(positions):
-            index = np.array(chosen, np.intp)
-            positions = [positions[n] for n in chosen]
-            rows, expires = rows.take(index), expires[index]
+        positions, rows, expires = landing.only(
+            {i for i in landing.positions if self.keys[i] in keys}
+        )
         self.near.put(
             self.shelf.name,
             [self.texts[i] for i in positions],
-            [self.digests[i] for i in positions],
+            self._digests_at(positions),
             rows.data,
             rows.scale,
             expires,
@@ -117,36 +140,40 @@ class RowBatch:
     # -- store -------------------------------------------------------------------------------
 
     def accept(
-        self, positions: Sequence[int], fetched: Fetched, stamp: bytes
+        self, positions: Sequence[int], fetched: Fetched, origin: int = FAR
     ) -> tuple[Landing | None, list[int]]:
         """Read stored entries; return what is usable, and the positions of corrupt ones."""
-        self.stamp = stamp
         decoded = decode_rows(
             fetched.values,
-            [self.digests[i] for i in positions],
+            self.digests if len(positions) == len(self.keys) else self._digests_at(positions),
             self.precision,
-            stamp=stamp,
+            stamp=self.stamp,
             size=self.shelf.size,
             now=fetched.now,
         )
         corrupt = [positions[i] for i in decoded.corrupt]
         if decoded.rows is None or not self.shelf.learn(decoded.size):
             return None, corrupt
-        here = [positions[i] for i in decoded.usable.tolist()]
+        here = decoded.usable.tolist()
+        if len(positions) != len(self.keys):
+            here = [positions[i] for i in here]
         expires = np.where(decoded.expiry > 0, fetched.sent + decoded.expiry - fetched.now, 0.0)
-        self._place(here, self.precision.unpack(decoded.rows), FAR)
+        self._place(here, self.precision.unpack(decoded.rows), origin)
         return Landing(here, decoded.rows, expires), corrupt
+
+    def _digests_at(self, positions: Sequence[int]) -> list[bytes]:
+        return [self.digests[i] for i in positions]
 
     def marked(self) -> Mark:
         """Return how a valid entry of this batch looks to a store."""
         return Mark(self.precision.kind, self.shelf.size, self.stamp)
 
-    def pack(self, landing: Landing, expiry: float) -> list[bytes]:
-        """Return the entries to store; ``expiry`` is in the store's time, 0 for never."""
+    def pack(self, landing: Landing, expiry: NDArray[np.float64] | None) -> list[bytes]:
+        """Return the entries to store; ``expiry`` is in the store's time, None for never."""
         return encode_rows(
             landing.rows,
             self.precision,
-            [self.digests[i] for i in landing.positions],
+            self._digests_at(landing.positions),
             stamp=self.stamp,
             expiry=expiry,
         )
@@ -157,7 +184,9 @@ class RowBatch:
         """Return what the loader is asked for."""
         return [self.texts[i] for i in positions]
 
-    def loaded(self, positions: Sequence[int], output: object, expires: float) -> Landing:
+    def loaded(
+        self, positions: Sequence[int], output: object, expires: NDArray[np.float64] | None
+    ) -> Landing:
         """Check a loader's output and take what the precision keeps of it.
 
         Raises: LoaderError for a wrong count, shape, dimension or component; nothing of it is
@@ -176,7 +205,7 @@ class RowBatch:
         except CodecError as error:
             raise LoaderError(f"{self.shelf.label}: {error}") from error
         self._place(positions, self.precision.unpack(rows), LOADED)
-        return Landing(list(positions), rows, np.full(len(positions), expires))
+        return Landing(list(positions), rows, np.empty(0)).until(expires)
 
     def _checked(self, output: object, count: int) -> Floats:
         label = self.shelf.label
@@ -198,18 +227,21 @@ class RowBatch:
 
     # -- results -----------------------------------------------------------------------------
 
-    def taken_from(self, other: "RowBatch", pairs: Sequence[tuple[int, int]]) -> None:
-        """Copy rows that another batch of the same shelf got: pairs are (here, there)."""
+    def taken_from(self, other: "RowBatch", positions: Sequence[int]) -> None:
+        """Copy the rows at ``positions`` that another batch of the same shelf got."""
         assert other.rows is not None, "a flight lands after its rows are placed"
-        self._place([here for here, _ in pairs], other.rows[[there for _, there in pairs]], JOINED)
+        there = {key: i for i, key in enumerate(other.keys)}
+        rows = other.rows[[there[self.keys[i]] for i in positions]]
+        self._place(positions, rows, JOINED)
 
     def _place(self, positions: Sequence[int], rows: Floats, origin: int) -> None:
-        if self.rows is None:
-            if len(positions) == len(self.keys) and list(positions) == list(range(len(self.keys))):
-                self.rows = rows
-                self.origin[:] = origin
-                return
-            self.rows = np.empty((len(self.keys), rows.shape[1]), np.float32)
+        with self._placing:  # chunks of one batch may land in several threads
+            if self.rows is None:
+                if list(positions) == list(range(len(self.keys))):
+                    self.rows = rows
+                    self.origin[:] = origin
+                    return
+                self.rows = np.empty((len(self.keys), rows.shape[1]), np.float32)
         if rows.shape[1] != self.rows.shape[1]:
             msg = f"{self.shelf.label} was forgotten during this call and changed its dimension"
             raise ShapeMismatch(msg)
@@ -225,7 +257,7 @@ def as_floats(value: object) -> Floats:
     """
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError) as error:  # rows of different lengths, a tensor on a device
+    except Exception as error:  # rows of different lengths; whatever an __array__ may raise
         msg = f"{type(value).__name__} is no array of numbers: {error}"
         raise CodecError(msg) from error
     if array.dtype.kind not in "fiu":

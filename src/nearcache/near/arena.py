@@ -7,6 +7,7 @@ by the 16 bytes of their content hash, in an index of their own.
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,31 @@ __all__ = ["LONGEST_KEY", "Arena", "Shelf"]
 LONGEST_KEY = 4096
 _FIRST_ROWS = 256
 # dict entry, slot number, key list, content hash, expiry, stamp, owner: see bench/memory.py
-_INDEX_BYTES = 124
+_INDEX_BYTES = 116
 _NEVER = float("inf")
 
 Floats = NDArray[np.float32]
 Slots = NDArray[np.intp]
+
+
+_PLAIN, _LATIN, _BMP, _ASTRAL = (
+    sys.getsizeof(c) - w for c, w in zip("aé€😀", (1, 1, 2, 4), strict=True)
+)
+
+
+def _key_bytes(key: str | bytes) -> int:
+    """Return what a key costs: ``sys.getsizeof``, less the UTF-8 form CPython may add to a str.
+
+    Computed from the text, so that what is taken off later is what was added.
+    """
+    if isinstance(key, bytes):
+        return sys.getsizeof(key)
+    if key.isascii():
+        return _PLAIN + len(key)
+    widest = max(key)
+    if widest < "\u0100":
+        return _LATIN + len(key)
+    return _BMP + 2 * len(key) if widest < "\U00010000" else _ASTRAL + 4 * len(key)
 
 
 class Shelf:
@@ -142,8 +163,9 @@ class Arena:
         key: str | bytes = str.__str__(text) if len(text) <= LONGEST_KEY else digest
         shelf.index(key, slot)
         self.keys[slot] = key
-        self.owner[slot] = shelf.number
-        self.key_bytes += sys.getsizeof(key)
+        if self.owner[slot] != shelf.number:  # a page that is only read takes no memory
+            self.owner[slot] = shelf.number
+        self.key_bytes += _key_bytes(key)
         self.live += 1
         self.order.stamps[slot] = stamp
         return slot
@@ -154,10 +176,11 @@ class Arena:
         assert key is not None, "only live slots are removed"
         self.shelves[int(self.owner[slot])].forget(key)
         self.keys[slot] = None
-        self.key_bytes -= sys.getsizeof(key)
+        self.key_bytes -= _key_bytes(key)
         self.live -= 1
         self.order.stamps[slot] = 0
-        self.expires[slot] = 0
+        if self.expires[slot]:
+            self.expires[slot] = 0
         self._free.append(slot)
 
     def remove_shelf(self, shelf: Shelf) -> None:
@@ -195,12 +218,22 @@ class Arena:
         """Return the slots in use."""
         return np.flatnonzero(self.order.stamps[: self.high])
 
+    def _columns(self) -> tuple[NDArray[Any] | None, ...]:
+        return (
+            self.data,
+            self.scale,
+            self.digests,
+            self.expires,
+            self.owner,
+            self.order.stamps,
+        )
+
     def _move(self, kept: Slots, capacity: int) -> None:
         """Copy the ``kept`` slots, in order, to the start of new blocks."""
         count = len(kept)
-        old = (self.data, self.digests, self.expires, self.owner, self.order.stamps, self.scale)
+        old = self._columns()
         self._allocate(capacity, self.size, self.data.dtype)
-        new = (self.data, self.digests, self.expires, self.owner, self.order.stamps, self.scale)
+        new = self._columns()
         for source, target in zip(old, new, strict=True):
             if source is not None and target is not None:
                 np.take(source, kept, axis=0, out=target[:count], mode="clip")
@@ -226,7 +259,7 @@ class Arena:
         assert len(slots) == self.live, "live counts the indexed slots"
         assert sorted([*slots, *self._free]) == list(range(self.high)), "a slot is live or free"
         assert len(self.keys) == self.high, "one key per slot"
-        texts = sum(sys.getsizeof(key) for key in self.keys if key is not None)
+        texts = sum(_key_bytes(key) for key in self.keys if key is not None)
         assert texts == self.key_bytes, "key_bytes counts the keys"
         expires = self.expires[: self.high]
         bounded = expires[expires > 0]

@@ -48,7 +48,7 @@ class VectorTier:
         self._clock = clock
         self._shelves: dict[Hashable, Shelf] = {}
         self._arenas: dict[int, Arena] = {}
-        self._numbers = 0
+        self._numbers = -1  # the first is 0, so that its slots' owner is never written
         self._tick = 1
 
     def __len__(self) -> int:
@@ -58,6 +58,10 @@ class VectorTier:
     def used_bytes(self) -> int:
         """What all entries cost, texts and index included."""
         return sum(arena.used_bytes for arena in tuple(self._arenas.values()))
+
+    def has(self, name: Hashable) -> bool:
+        """Say whether a shelf may hold anything."""
+        return name in self._shelves
 
     # -- get ---------------------------------------------------------------------------------
 
@@ -173,6 +177,8 @@ class VectorTier:
                     slot = arena.add(shelf, text, digests[i], self._tick)
                 else:
                     arena.order.stamps[slot] = self._tick
+                    if arena.expires[slot]:  # or making room for a later text might take it
+                        arena.expires[slot] = 0
                 self._tick += 1
                 slots.append(slot)
                 kept.append(i)
@@ -184,9 +190,9 @@ class VectorTier:
             names = np.frombuffer(b"".join([digests[i] for i in kept]), np.uint64)
             arena.digests[index] = names.reshape(-1, 2)
             life = expires[kept]
-            arena.expires[index] = life
             bounded = life[life > 0]
             if len(bounded):
+                arena.expires[index] = life
                 arena.next_expiry = min(arena.next_expiry, float(bounded.min()))
 
     def _shelf(self, name: Hashable, size: int) -> Shelf:

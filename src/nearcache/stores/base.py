@@ -12,7 +12,18 @@ from typing import NamedTuple, Protocol
 
 from nearcache.entry import Mark
 
-__all__ = ["HELD", "LOG_LENGTH", "SKIPPED", "TAKEN", "WRITTEN", "Changes", "Fetched", "Store"]
+__all__ = [
+    "HELD",
+    "LOG_LENGTH",
+    "SKIPPED",
+    "TAKEN",
+    "WRITTEN",
+    "Changes",
+    "Fetched",
+    "Store",
+    "Ttl",
+    "lives",
+]
 
 LOG_LENGTH = 10_000
 """How many forgets a namespace remembers; who is further behind drops all its near copies."""
@@ -21,6 +32,15 @@ TAKEN, HELD = True, False
 """Answers of ``lease``: the caller is to load, or somebody else is loading."""
 WRITTEN, SKIPPED = True, False
 """Answers of ``fill``: the value stands, or its lease was gone and nothing was written."""
+
+
+Ttl = float | Sequence[float] | None
+"""Seconds that all values live, or that each does; None for no limit."""
+
+
+def lives(ttl: Ttl, count: int) -> Sequence[float | None]:
+    """Return the seconds each of ``count`` values lives."""
+    return [ttl] * count if ttl is None or isinstance(ttl, (int, float)) else ttl
 
 
 class Fetched(NamedTuple):
@@ -71,7 +91,7 @@ class Store(Protocol):
         values: Sequence[bytes],
         token: bytes,
         mark: Mark,
-        ttl: float | None,
+        ttl: Ttl,
     ) -> list[bool | bytes]:
         """Write loaded values whose lease is held, and release it; the first writer wins.
 
@@ -82,7 +102,7 @@ class Store(Protocol):
         self,
         keys: Sequence[bytes],
         values: Sequence[bytes],
-        ttl: float | None,
+        ttl: Ttl,
         log: bytes,
         entries: Sequence[bytes],
     ) -> None:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 
 from nearcache.clock import Clock, monotonic
 from nearcache.entry import Mark
-from nearcache.stores.base import HELD, LOG_LENGTH, SKIPPED, TAKEN, WRITTEN, Changes, Fetched
+from nearcache.stores.base import (
+    HELD,
+    LOG_LENGTH,
+    SKIPPED,
+    TAKEN,
+    WRITTEN,
+    Changes,
+    Fetched,
+    Ttl,
+    lives,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -86,13 +96,13 @@ class MemoryStore:
         values: Sequence[bytes],
         token: bytes,
         mark: Mark,
-        ttl: float | None,
+        ttl: Ttl,
     ) -> list[bool | bytes]:
         """Write loaded values whose lease is held; the first writer wins."""
         answers: list[bool | bytes] = []
         with self._lock:
             now = self._clock()
-            for key, value in zip(keys, values, strict=True):
+            for key, value, life in zip(keys, values, lives(ttl, len(keys)), strict=True):
                 stored = self._value(key, now)
                 held = self._holds(key, token)
                 if held:
@@ -100,7 +110,7 @@ class MemoryStore:
                 if stored is not None and mark.wins(stored):
                     answers.append(stored)
                 elif held:
-                    self._values[key] = (value, None if ttl is None else now + ttl)
+                    self._values[key] = (value, None if life is None else now + life)
                     answers.append(WRITTEN)
                 else:
                     answers.append(SKIPPED)
@@ -110,16 +120,17 @@ class MemoryStore:
         self,
         keys: Sequence[bytes],
         values: Sequence[bytes],
-        ttl: float | None,
+        ttl: Ttl,
         log: bytes,
         entries: Sequence[bytes],
     ) -> None:
         """Write values whatever is there."""
         with self._lock:
             now = self._clock()
-            for key, value, entry in zip(keys, values, entries, strict=True):
+            seconds = lives(ttl, len(keys))
+            for key, value, entry, life in zip(keys, values, entries, seconds, strict=True):
                 before = self._value(key, now)
-                self._values[key] = (value, None if ttl is None else now + ttl)
+                self._values[key] = (value, None if life is None else now + life)
                 self._leases.pop(key, None)
                 if before is not None and before != value:
                     self._append(log, entry)

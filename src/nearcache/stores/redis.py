@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from nearcache.entry import Mark
 from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
-from nearcache.stores.base import LOG_LENGTH, Changes, Fetched
+from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Ttl, lives
 from nearcache.stores.redis_wire import (
     Command,
     Script,
@@ -29,6 +29,7 @@ from nearcache.stores.redis_wire import (
     milliseconds,
     script,
     slots,
+    value_and_life,
     with_mark,
 )
 from nearcache.stores.timer import RoundTripTimer
@@ -92,16 +93,20 @@ class RedisStore:
         if not self._owns_pool:
             msg = "a RedisStore around a client cannot be pickled; make it from a URL"
             raise TypeError(msg)
-        return (RedisStore, (self._url,))
+        return (
+            _remake,
+            (self._url, "auto" if self._fixed_timeout is None else self._fixed_timeout),
+        )
 
     # -- reading -----------------------------------------------------------------------------
 
     def fetch(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
         """Read values and group epochs: TIME and one MGET in one round trip."""
         sent = time.monotonic()
-        reply = self._ask([("TIME",), ("MGET", *groups, *keys)])
+        names = (*groups, *keys)
+        reply = self._ask([("TIME",), ("MGET", *names)] if names else [("TIME",)])
         now = self._read_clock(reply[0], sent)
-        found = reply[1]
+        found = reply[1] if names else []
         epochs = found[: len(groups)]
         if None in epochs:
             epochs = self._create_epochs(groups)
@@ -166,11 +171,11 @@ class RedisStore:
         values: Sequence[bytes],
         token: bytes,
         mark: Mark,
-        ttl: float | None,
+        ttl: Ttl,
     ) -> list[bool | bytes]:
         """Write loaded values whose lease is held; the first writer wins."""
-        arguments = (token, milliseconds(ttl), *with_mark(mark), *values)
-        return _answers(self._run("fill", slots(keys), *arguments))
+        pairs = value_and_life(values, lives(ttl, len(values)))
+        return _answers(self._run("fill", slots(keys), token, *with_mark(mark), *pairs))
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -178,17 +183,18 @@ class RedisStore:
         self,
         keys: Sequence[bytes],
         values: Sequence[bytes],
-        ttl: float | None,
+        ttl: Ttl,
         log: bytes,
         entries: Sequence[bytes],
     ) -> None:
         """Write values whatever is there."""
-        pairs = [part for pair in zip(values, entries, strict=True) for part in pair]
-        self._run("write", [log, *slots(keys)], LOG_LENGTH, milliseconds(ttl), *pairs)
+        pairs = value_and_life(values, lives(ttl, len(values)))
+        self._run("write", [log, *slots(keys)], LOG_LENGTH, *pairs, *entries)
 
     def forget(self, keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> int:
         """Delete values and leases, and log it."""
-        return int(self._ask(forget_commands(keys, log, entries), writes=True)[1])
+        commands = forget_commands(keys, log, entries)
+        return int(self._ask(commands, writes=True)[0]) if commands else 0
 
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, and log it."""
@@ -228,6 +234,9 @@ class RedisStore:
         except redis.exceptions.ReadOnlyError as error:
             msg = f"{self._address} is a read-only replica; name its primary"
             raise StoreReadOnly(msg) from error
+        except redis.exceptions.OutOfMemoryError as error:
+            msg = f"{self._address} is full and evicts nothing: raise maxmemory or set a policy"
+            raise StoreReadOnly(msg) from error
         except redis.exceptions.NoScriptError as error:
             raise _UnknownScript(str(error)) from error
         except (redis.RedisError, OSError) as error:
@@ -241,8 +250,8 @@ class RedisStore:
         if timeout is None:
             timeout = max(self._timer.timeout, _WRITE_TIMEOUT if writes else 0)
         sent = time.monotonic()
-        for packed in connection.pack_commands(commands):  # type: ignore[no-untyped-call]
-            connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
+        packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
+        connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
         replies: list[object] = []
         refused: redis.ResponseError | None = None
         for _ in commands:  # every reply is read, or the next call would get this one's
@@ -263,6 +272,10 @@ class RedisStore:
         """Close the connections of a store made from a URL."""
         if self._owns_pool:
             self._pool.disconnect()
+
+
+def _remake(url: str, timeout: float | Literal["auto"]) -> RedisStore:
+    return RedisStore(url, timeout=timeout)
 
 
 class _UnknownScript(StoreError):

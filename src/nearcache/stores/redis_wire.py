@@ -20,6 +20,7 @@ __all__ = [
     "milliseconds",
     "script",
     "slots",
+    "value_and_life",
     "with_mark",
 ]
 
@@ -61,18 +62,21 @@ def milliseconds(seconds: float | None) -> int:
     return 0 if seconds is None else max(1, math.ceil(seconds * 1000))
 
 
+def value_and_life(values: Sequence[bytes], seconds: Sequence[float | None]) -> list[bytes | int]:
+    """Return each value followed by its life in milliseconds."""
+    pairs = zip(values, seconds, strict=True)
+    return [part for value, life in pairs for part in (value, milliseconds(life))]
+
+
 def with_mark(mark: Mark) -> Command:
     """Return the arguments by which a script knows a valid entry."""
     return (mark.format, mark.kind, mark.size_bytes, mark.stamp)
 
 
 def forget_commands(keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> list[Command]:
-    """Return: delete leases, delete and count values, then log."""
-    return [
-        ("DEL", *[key + b":lease" for key in keys]),
-        ("DEL", *keys),
-        *[("XADD", log, *_TRIM, "*", "e", entry) for entry in entries],
-    ]
+    """Return: delete and count values, delete leases, then log."""
+    deletes: list[Command] = [("DEL", *keys), ("DEL", *slots(keys)[1::2])] if keys else []
+    return [*deletes, *[("XADD", log, *_TRIM, "*", "e", entry) for entry in entries]]
 
 
 def forget_group_commands(group: bytes, token: bytes, log: bytes, entry: bytes) -> list[Command]:

@@ -12,6 +12,9 @@ for i = 1, #KEYS / 2 do
     answers[i] = redis.call('GET', key)
   elseif redis.call('SET', lease, token, 'NX', 'PX', life) then
     answers[i] = 1
+  elseif redis.call('TYPE', lease).ok ~= 'string' then  -- nobody's lease: garbage under its name
+    redis.call('SET', lease, token, 'PX', life)
+    answers[i] = 1
   else
     answers[i] = 0
   end

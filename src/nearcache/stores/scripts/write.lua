@@ -1,9 +1,10 @@
 -- Write values whatever is there; what stood there before and differs is logged as changed.
 -- KEYS: log, value, lease, value, lease, …
--- ARGV: log length, milliseconds (0 = no limit), value, entry, value, entry, …
-local length, life = ARGV[1], ARGV[2]
-for i = 1, (#KEYS - 1) / 2 do
-  local key, lease, value = KEYS[2 * i], KEYS[2 * i + 1], ARGV[2 * i + 1]
+-- ARGV: log length, value, milliseconds (0 = no limit), value, …, entry, entry, …
+local length, count = ARGV[1], (#KEYS - 1) / 2
+for i = 1, count do
+  local key, lease = KEYS[2 * i], KEYS[2 * i + 1]
+  local value, life = ARGV[2 * i], ARGV[2 * i + 1]
   local before = redis.pcall('GETRANGE', key, 0, 31)
   if life == '0' then
     redis.call('SET', key, value)
@@ -12,7 +13,7 @@ for i = 1, (#KEYS - 1) / 2 do
   end
   redis.call('DEL', lease)
   if before ~= '' and before ~= value:sub(1, 32) then
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', length, '*', 'e', ARGV[2 * i + 2])
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', length, '*', 'e', ARGV[1 + 2 * count + i])
   end
 end
 return 1
