@@ -23,6 +23,35 @@ __all__ = ["AsyncCachedEmbeddingGenerator", "CachedEmbeddingGenerator"]
 Floats = NDArray[np.float32]
 
 
+class _Tally:
+    """How many texts were asked for, and how many of them reached the generator."""
+
+    def __init__(self) -> None:
+        self.asked = self.sent = 0
+        self._lock = threading.Lock()
+
+    def ask(self, count: int) -> None:
+        with self._lock:
+            self.asked += count
+
+    def send(self, count: int) -> None:
+        with self._lock:
+            self.sent += count
+
+    def before(self, call: BatchCall, *, is_async: bool) -> BatchCall:
+        """Return the call with its texts counted first."""
+
+        def counted(texts: list[str]) -> Any:
+            self.send(len(texts))
+            return call(texts)
+
+        async def counted_async(texts: list[str]) -> Any:
+            self.send(len(texts))
+            return await call(texts)
+
+        return counted_async if is_async else counted
+
+
 class AsyncCachedEmbeddingGenerator:
     """A generator that pays for each text once; made by ``AsyncEmbeddingCache.wrap``.
 
@@ -55,13 +84,12 @@ class AsyncCachedEmbeddingGenerator:
         self._document_model = self.model.with_input_type("document")
         self._batch = max_batch or cache.options.max_batch
         self._progress = progress
-        self._sent = self._asked = 0
-        self._count = threading.Lock()
+        self._tally = _Tally()
         documents, queries, is_async, default_batch = find_calls(generator)
 
         def made(call: BatchCall) -> Generator:
             return Generator(
-                self._counted(call, is_async=is_async),
+                self._tally.before(call, is_async=is_async),
                 is_async=is_async,
                 limit=max_concurrency or (cache.options.max_concurrency if is_async else 1),
                 max_batch=max_batch or default_batch,
@@ -70,21 +98,6 @@ class AsyncCachedEmbeddingGenerator:
         self._documents = made(documents)
         self._queries = self._documents if queries is documents else made(queries)
         self._queries.share_turns(self._documents)
-
-    def _counted(self, call: BatchCall, *, is_async: bool) -> BatchCall:
-        def count(texts: list[str]) -> None:
-            with self._count:
-                self._sent += len(texts)
-
-        def counted(texts: list[str]) -> Any:
-            count(texts)
-            return call(texts)
-
-        async def counted_async(texts: list[str]) -> Any:
-            count(texts)
-            return await call(texts)
-
-        return counted_async if is_async else counted
 
     async def __call__(self, texts: str | Sequence[str]) -> Floats:
         """Embed a text to (d,), or a sequence of texts to (n, d); nothing gives (0, d)."""
@@ -118,8 +131,7 @@ class AsyncCachedEmbeddingGenerator:
 
     def get_stats(self) -> dict[str, object]:
         """Return how many texts reached the generator, the hits, their share, the cache's stats."""
-        with self._count:
-            sent, asked = self._sent, self._asked
+        sent, asked = self._tally.sent, self._tally.asked
         hits = max(0, asked - sent)
         return {
             "call_count": sent,
@@ -142,8 +154,7 @@ class AsyncCachedEmbeddingGenerator:
         if rows is not None:
             return rows
         texts = self.cache.check_texts(texts)
-        with self._count:
-            self._asked += len(texts)
+        self._tally.ask(len(texts))
         bar = Bar(self._progress, len(texts))
         if not bar:
             rows = await self.cache.get_or_load_batch(texts, model, loader)
@@ -160,8 +171,7 @@ class AsyncCachedEmbeddingGenerator:
         """Return the rows of a batch that is all near: the warm path, without a coroutine."""
         rows = self.cache.near_batch(texts, model)
         if rows is not None:
-            with self._count:
-                self._asked += len(rows)
+            self._tally.ask(len(rows))
         return rows
 
 

@@ -28,7 +28,6 @@ from nearcache.engine.rows import (
     JOINED,
     LOADED,
     NEAR,
-    Landing,
     RowBatch,
     RowShelf,
     as_floats,
@@ -386,8 +385,7 @@ class AsyncEmbeddingCache:
         if life == 0:  # "do not store": nor may an older vector be served after this put
             await tiers.engine.forget(self._io, shelf, batch.digests)
         else:
-            landing = Landing(list(range(len(last))), rows, np.empty(0))
-            await tiers.engine.write(self._io, batch, landing, life)
+            await tiers.engine.write(self._io, batch, batch.given(rows), life)
         names = dict(zip(last, batch.digests, strict=True))
         return [names[text].hex() for text in texts]
 
@@ -512,7 +510,8 @@ class AsyncEmbeddingCache:
             if not isinstance(text, str):
                 msg = f"a text is a str, not {type(text).__name__} (position {position})"
                 raise ConfigError(msg)
-        return texts
+        # the plain text of a subclass: its own __eq__ and __hash__ decide nothing here
+        return [str.__str__(text) for text in texts]
 
     @property
     def options(self) -> Options:

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -57,10 +56,6 @@ class Generator:
         """Return what an awaited call holds, so that at most ``limit`` run on one event loop."""
         return self._turns.suspending()
 
-    def threads(self) -> Executor:
-        """Return the threads that call a synchronous generator for event loops."""
-        return self._turns.threads()
-
 
 class _Turns:
     """Who may call a generator now. A call from inside a call of the same takes no other turn."""
@@ -76,7 +71,6 @@ class _Turns:
         self._gate = threading.BoundedSemaphore(self._limit)
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
         self._gates = WeakKeyDictionary()
-        self._pool: ThreadPoolExecutor | None = None
 
     def _check_fork(self) -> None:
         """Start anew in a forked child: whoever had a turn stayed in the parent."""
@@ -112,13 +106,6 @@ class _Turns:
                 yield
             finally:
                 self._inside.reset(token)
-
-    def threads(self) -> Executor:
-        self._check_fork()
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._limit, "nearcache-load")
-            return self._pool
 
 
 def find_calls(generator: object) -> tuple[BatchCall, BatchCall, bool, int | None]:

@@ -18,7 +18,15 @@ from nearcache.coherence.forgets import Forget, LogReader
 from nearcache.coherence.leases import LeaseKeeper
 from nearcache.engine import fork
 from nearcache.engine.access import Access
-from nearcache.engine.flights import ABSENT, Failed, Flight, FlightTable, Landed
+from nearcache.engine.flights import (
+    ABSENT,
+    RELEASED,
+    Failed,
+    Flight,
+    FlightTable,
+    Landed,
+    Outcome,
+)
 from nearcache.engine.io import IO, Loader
 from nearcache.engine.rows import Landing, RowBatch, RowShelf
 from nearcache.engine.trip import Trip
@@ -163,6 +171,9 @@ class Engine:
     async def write(self, io: IO, batch: RowBatch, landing: Landing, life: float | None) -> None:
         """Put values into the store, then near; what was under way for these keys is detached."""
         await self.listen(io)
+        await io.complete(self._write(io, batch, landing, life))
+
+    async def _write(self, io: IO, batch: RowBatch, landing: Landing, life: float | None) -> None:
         generation = self.generation
         flight = Flight(batch.shelf.name, io.loop, writes=True)
         contested = self.flights.take_over(flight, batch.keys)
@@ -170,18 +181,24 @@ class Engine:
         landing = landing.until(None if lives is None else self.clock() + lives)
 
         def install(keys: set[bytes]) -> None:
+            # of two writes that overlapped nobody knows which one the store has; and whoever took
+            # a key over may have read the store before this write reached it
             ours = keys - contested if generation == self.generation else set()
             batch.install(landing, ours)
-            # of two writes that overlapped nobody knows which one the store has
-            pairs = zip(batch.digests, batch.keys, strict=True)
-            self.near.drop(batch.shelf.name, [digest for digest, key in pairs if key not in ours])
+            lost = [(d, k) for d, k in zip(batch.digests, batch.keys, strict=True) if k not in ours]
+            self.flights.detach([key for _, key in lost])
+            self.near.drop(batch.shelf.name, [digest for digest, _ in lost])
 
+        done: dict[bytes, Outcome] = dict.fromkeys(batch.keys, RELEASED)
         try:
             if self.access is not None:
                 await self._write_through(io, self.access, batch, landing, lives)
-            self.flights.land(flight, dict.fromkeys(batch.keys, Landed(batch)), install)
+            done = dict.fromkeys(batch.keys, Landed(batch))
+        except BaseException:
+            contested.update(batch.keys)  # it may or may not have reached the store
+            raise
         finally:
-            self.flights.finish(flight, batch.keys)
+            self.flights.land(flight, done, install)
 
     async def _write_through(
         self,
@@ -211,37 +228,61 @@ class Engine:
     async def forget(self, io: IO, shelf: RowShelf, digests: Sequence[bytes]) -> int:
         """Forget texts in both tiers, and tell the other processes; return how many there were."""
         await self.listen(io)
+        return await io.complete(self._forget(io, shelf, digests))
+
+    async def _forget(self, io: IO, shelf: RowShelf, digests: Sequence[bytes]) -> int:
         keys = shelf.keys.values(digests)
-        stored, error = 0, None
-        if self.access is not None:
-            entries = [Forget(shelf.keys.identity, d).pack(self.reader.origin) for d in digests]
-            arguments = (keys, shelf.keys.log, entries)
-            fetched, error = await self.access.attempt(io, "fetch", keys, shelf.keys.groups)
-            if fetched is not None:
-                valid = Mark(0, None, stamp(fetched.epochs))
-                shown = self.access.shown(keys, shelf.keys.groups, fetched.values)
-                stored = sum(value is not None and valid.wins(value) for value in shown)
-                _, error = await self.access.attempt(io, "forget", *arguments)
-            if error is not None:
-                self.access.queue("forget", arguments, self._forget_all())
-        near = self._drop_near(shelf, keys, digests)
+        stored, near, error = 0, 0, None
+        try:
+            if self.access is not None:
+                stored, error = await self._forget_stored(io, self.access, shelf, keys, digests)
+        finally:  # whatever became of the store
+            near = self._drop_near(shelf, keys, digests)
         self.counters.add(invalidations=len(digests))
         self.events.emit("invalidate", shelf.label, len(digests))
         self._raise_if_strict(error)
         return max(stored, near)
+
+    async def _forget_stored(
+        self,
+        io: IO,
+        access: Access,
+        shelf: RowShelf,
+        keys: Sequence[bytes],
+        digests: Sequence[bytes],
+    ) -> tuple[int, StoreError | None]:
+        """Forget texts in the store; return how many valid entries it had."""
+        stored, groups = 0, shelf.keys.groups
+        entries = [Forget(shelf.keys.identity, d).pack(self.reader.origin) for d in digests]
+        fetched, error = await access.attempt(io, "fetch", keys, groups)
+        if fetched is not None:
+            valid = Mark(0, None, stamp(fetched.epochs))
+            shown = access.shown(keys, groups, fetched.values)
+            stored = sum(value is not None and valid.wins(value) for value in shown)
+            _, error = await access.attempt(io, "forget", keys, shelf.keys.log, entries)
+        if error is not None:
+            access.queue("forget", (keys, shelf.keys.log, entries), self._forget_all())
+        return stored, error
 
     async def forget_group(
         self, io: IO, group: bytes, log_name: bytes, gone: Forget, shelves: Sequence[RowShelf]
     ) -> int:
         """Forget a model or everything; return how many entries were near."""
         await self.listen(io)
-        error = None
-        if self.access is not None:
-            arguments = (group, log_name, gone.pack(self.reader.origin))
-            _, error = await self.access.attempt(io, "forget_group", *arguments)
-            if error is not None:
-                self.access.queue("forget_group", arguments, self._forget_all())
-        dropped = self._drop_shelves(shelves)
+        return await io.complete(self._forget_group(io, group, log_name, gone, shelves))
+
+    async def _forget_group(
+        self, io: IO, group: bytes, log_name: bytes, gone: Forget, shelves: Sequence[RowShelf]
+    ) -> int:
+        dropped, error = 0, None
+        try:
+            if self.access is not None:
+                arguments = (group, log_name, gone.pack(self.reader.origin))
+                _, error = await self.access.attempt(io, "forget_group", *arguments)
+                if error is not None:
+                    self.access.queue("forget_group", arguments, self._forget_all())
+        finally:  # whatever became of the store
+            dropped = self._drop_shelves(shelves)
         self.counters.add(invalidations=1)
         self.events.emit("invalidate", "group", dropped)
         self._raise_if_strict(error)

@@ -25,7 +25,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ABOARD", "ABSENT", "RELEASED", "Failed", "Flight", "FlightTable", "Landed"]
+__all__ = ["ABOARD", "ABSENT", "RELEASED", "Failed", "Flight", "FlightTable", "Landed", "Outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class FlightTable:
         with self.lock:
             owned = {key for key in outcomes if self._flights.get(key) is flight}
             try:
-                if install is not None and owned:
+                if install is not None:
                     install(owned)
             finally:
                 for key in owned:

@@ -10,10 +10,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from nearcache.engine.flights import ABOARD, Flight
 
@@ -44,12 +45,6 @@ class Loader(Protocol):
     def call(self) -> Callable[[list[Any]], Any]:
         """The call itself."""
 
-    def threads(self) -> Executor:
-        """Return ``limit`` threads for synchronous calls from an event loop.
-
-        The loop's own few threads would all be taken by calls that wait at the gate.
-        """
-
 
 class Step(Protocol[R_co]):
     """Work that, once started, goes on to its end; ``ended`` is called then, whatever the end."""
@@ -79,6 +74,9 @@ class IO(Protocol):
 
         After the first that raises, no further one is started; those under way are waited for.
         """
+
+    async def complete(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for work that goes on to its end even when the caller is cancelled."""
 
     async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
         """Wait until ``ready`` says so; False at once where the wait could never end."""
@@ -138,6 +136,10 @@ class BlockingIO:
             futures = [pool.submit(copy_context().run, take, step) for step in steps]
         return [result for future in futures for result in future.result()]
 
+    async def complete(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it here."""
+        return await work
+
     async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
         """Block until ``ready``, unless that would block what we wait for."""
         here = asyncio._get_running_loop()
@@ -168,6 +170,7 @@ class AsyncIO:
 
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
+        self._loaders: WeakKeyDictionary[Loader, ThreadPoolExecutor] = WeakKeyDictionary()
         self._pid = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock = threading.Lock()
@@ -177,16 +180,33 @@ class AsyncIO:
         """The running loop."""
         return asyncio.get_running_loop()
 
-    def _pool(self) -> ThreadPoolExecutor:
+    def _store_threads(self) -> ThreadPoolExecutor:
         with self._lock:
-            if self._threads is None or self._pid != os.getpid():  # a fork leaves threads behind
+            self._check_fork()
+            if self._threads is None:
                 self._threads = ThreadPoolExecutor(_STORE_THREADS, "nearcache-store")
-                self._pid = os.getpid()
             return self._threads
+
+    def _loader_threads(self, loader: Loader) -> ThreadPoolExecutor:
+        """Return threads for one loader: the loop's own would all be taken by waiting calls."""
+        with self._lock:
+            self._check_fork()
+            pool = self._loaders.get(loader)
+            if pool is None:
+                pool = self._loaders[loader] = ThreadPoolExecutor(loader.limit, "nearcache-load")
+            return pool
+
+    def _check_fork(self) -> None:
+        """Forget threads that stayed in the parent."""
+        if self._pid != os.getpid():
+            self._pid, self._threads = os.getpid(), None
+            self._loaders = WeakKeyDictionary()
 
     async def store(self, ask: Callable[..., T], *arguments: Any) -> T:
         """Ask in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool(), ask, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._store_threads(), ask, *arguments
+        )
 
     async def load(self, loader: Loader, inputs: list[Any], flight: Flight) -> Any:
         """Await an asynchronous loader; call a synchronous one in a thread."""
@@ -195,7 +215,7 @@ class AsyncIO:
             if loader.is_async:
                 return await _awaited(loader, inputs)
             return await asyncio.get_running_loop().run_in_executor(
-                loader.threads(), copy_context().run, _call, loader, inputs, flight
+                self._loader_threads(loader), copy_context().run, _call, loader, inputs, flight
             )
         finally:
             ABOARD.reset(token)
@@ -233,13 +253,20 @@ class AsyncIO:
                 results.append(task.result())
         return left, error
 
-    def _detached(self, step: Step[T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(step.start())
+    async def complete(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do it in a task of its own."""
+        return await asyncio.shield(self._kept(asyncio.get_running_loop().create_task(work)))
+
+    def _kept(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)  # the loop alone keeps only a weak reference
-        # a callback, not a finally: a task cancelled before its first step never enters its body
-        task.add_done_callback(lambda _: step.ended())
         task.add_done_callback(self._ended)
         return task
+
+    def _detached(self, step: Step[T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(step.start())
+        # a callback, not a finally: a task cancelled before its first step never enters its body
+        task.add_done_callback(lambda _: step.ended())
+        return self._kept(task)
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
@@ -277,9 +304,11 @@ class AsyncIO:
     def close(self) -> None:
         """Let the threads end."""
         with self._lock:
-            if self._threads is not None:
-                self._threads.shutdown(wait=False)
-                self._threads = None
+            self._check_fork()
+            pools = [*self._loaders.values(), *([] if self._threads is None else [self._threads])]
+            self._threads, self._loaders = None, WeakKeyDictionary()
+        for pool in pools:
+            pool.shutdown(wait=False)
 
 
 def _through(step: Step[T]) -> T:

@@ -225,6 +225,12 @@ class RowBatch:
             raise LoaderError(msg)
         return matrix
 
+    def given(self, rows: Rows) -> Landing:
+        """Take packed rows that the caller brought, one for each text."""
+        positions = list(range(len(self.keys)))
+        self._place(positions, self.precision.unpack(rows), LOADED)
+        return Landing(positions, rows, np.empty(0))
+
     # -- results -----------------------------------------------------------------------------
 
     def taken_from(self, other: "RowBatch", positions: Sequence[int]) -> None:

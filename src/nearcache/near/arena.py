@@ -159,8 +159,7 @@ class Arena:
             slot = self.high
             self.high += 1
             self.keys.append(None)
-        # a plain copy of a str subclass: nobody's __hash__ or __eq__ gets into the index
-        key: str | bytes = str.__str__(text) if len(text) <= LONGEST_KEY else digest
+        key: str | bytes = text if len(text) <= LONGEST_KEY else digest
         shelf.index(key, slot)
         self.keys[slot] = key
         if self.owner[slot] != shelf.number:  # a page that is only read takes no memory

@@ -5,7 +5,7 @@ The contract (five verbs: get, put, drop, expire, resize) is written as
 """
 
 import threading
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,9 @@ class VectorTier:
     ``max_entries`` and ``max_bytes`` bound all shelves together; bytes count rows, texts and index.
     ``dtype`` and ``scaled`` say how rows are packed; what comes out is float32.
 
-    Thread-safe. The lock is re-entrant: a text's ``__hash__`` or a finaliser may call back.
+    Thread-safe. The lock is re-entrant, since any allocation may run a finaliser that calls back in
+    the middle of an operation: then a get finds nothing, a put keeps nothing, and whatever drops is
+    done as soon as the operation has ended. Subclasses of str are taken as the plain str they hold.
     """
 
     def __init__(
@@ -50,6 +52,14 @@ class VectorTier:
         self._arenas: dict[int, Arena] = {}
         self._numbers = -1  # the first is 0, so that its slots' owner is never written
         self._tick = 1
+        self._busy = False
+        self._deferred: list[Callable[[], object]] = []
+
+    def _leave(self) -> None:
+        """End an operation, and do what came in its middle."""
+        self._busy = False
+        while self._deferred:
+            self._deferred.pop(0)()
 
     def __len__(self) -> int:
         return sum(arena.live for arena in tuple(self._arenas.values()))
@@ -73,20 +83,30 @@ class VectorTier:
         shelf = self._shelves.get(name)
         if shelf is None:
             return None
-        count = len(texts)
+        if set(map(type, texts)) != {str}:
+            return None
         with self.lock:
-            arena = shelf.arena
-            try:
-                slots = np.fromiter(map(shelf.by_text.get, texts), np.intp, count)
-            except TypeError:  # a None among the slots, or something unhashable among the texts
+            if self._busy:
                 return None
-            if arena.next_expiry <= (now := self._clock()):
-                expires = arena.expires.take(slots)
-                if ((expires > 0) & (expires <= now)).any():
-                    return None
-            arena.order.stamps[slots] = np.arange(self._tick, self._tick + count)
-            self._tick += count
-            return arena.rows(slots)
+            self._busy = True
+            try:
+                return self._get_all(shelf, texts)
+            finally:
+                self._leave()
+
+    def _get_all(self, shelf: Shelf, texts: Sequence[str]) -> Floats | None:
+        count, arena = len(texts), shelf.arena
+        try:
+            slots = np.fromiter(map(shelf.by_text.get, texts), np.intp, count)
+        except TypeError:  # a None among the slots
+            return None
+        if arena.next_expiry <= (now := self._clock()):
+            expires = arena.expires.take(slots)
+            if ((expires > 0) & (expires <= now)).any():
+                return None
+        arena.order.stamps[slots] = np.arange(self._tick, self._tick + count)
+        self._tick += count
+        return arena.rows(slots)
 
     def get_some(
         self, name: Hashable, texts: Sequence[str], digests: Sequence[bytes] | None = None
@@ -99,38 +119,56 @@ class VectorTier:
         if shelf is None:
             return [], None
         with self.lock:
-            now = self._clock()
-            found: list[int] = []
-            slots: list[int] = []
-            for i, text in enumerate(texts):
-                slot = shelf.find(text, None if digests is None else digests[i])
-                if slot is not None and not self._drop_if_expired(shelf.arena, slot, now):
-                    found.append(i)
-                    slots.append(slot)
-            if not found:
+            if self._busy:
                 return [], None
-            index = np.array(slots, np.intp)
-            shelf.arena.order.stamps[index] = np.arange(self._tick, self._tick + len(slots))
-            self._tick += len(slots)
-            return found, shelf.arena.rows(index)
+            self._busy = True
+            try:
+                return self._get_some(shelf, texts, digests)
+            finally:
+                self._leave()
+
+    def _get_some(
+        self, shelf: Shelf, texts: Sequence[str], digests: Sequence[bytes] | None
+    ) -> tuple[list[int], Floats | None]:
+        now = self._clock()
+        found: list[int] = []
+        slots: list[int] = []
+        for i, text in enumerate(texts):
+            slot = shelf.find(str.__str__(text), None if digests is None else digests[i])
+            if slot is not None and not self._drop_if_expired(shelf.arena, slot, now):
+                found.append(i)
+                slots.append(slot)
+        if not found:
+            return [], None
+        index = np.array(slots, np.intp)
+        shelf.arena.order.stamps[index] = np.arange(self._tick, self._tick + len(slots))
+        self._tick += len(slots)
+        return found, shelf.arena.rows(index)
 
     def get_one(self, name: Hashable, text: str) -> Floats | None:
         """Return the (d,) row of a text up to ``LONGEST_KEY`` characters, or None."""
         shelf = self._shelves.get(name)
-        if shelf is None:
+        if shelf is None or not isinstance(text, str):
             return None
-        with self.lock:
-            slot = shelf.by_text.get(text)
-            return None if slot is None else self._row(shelf.arena, slot)
+        return self._one(shelf, lambda: shelf.by_text.get(str.__str__(text)))
 
     def get_digest(self, name: Hashable, digest: bytes) -> Floats | None:
         """Return the (d,) row of a content hash, or None."""
         shelf = self._shelves.get(name)
         if shelf is None:
             return None
+        return self._one(shelf, lambda: next(iter(shelf.arena.find_digests(shelf, [digest])), None))
+
+    def _one(self, shelf: Shelf, find: Callable[[], int | None]) -> Floats | None:
         with self.lock:
-            slots = shelf.arena.find_digests(shelf, [digest])
-            return self._row(shelf.arena, slots[0]) if slots else None
+            if self._busy:
+                return None
+            self._busy = True
+            try:
+                slot = find()
+                return None if slot is None else self._row(shelf.arena, slot)
+            finally:
+                self._leave()
 
     def _row(self, arena: Arena, slot: int) -> Floats | None:
         if self._drop_if_expired(arena, slot, self._clock()):
@@ -165,35 +203,53 @@ class VectorTier:
         if not self.max_entries or not len(texts):
             return
         with self.lock:
-            shelf = self._shelf(name, data.shape[1])
-            arena = shelf.arena
-            slots: list[int] = []
-            kept: list[int] = []
-            for i, text in enumerate(texts):
-                slot = shelf.find(text, digests[i])
-                if slot is None:
-                    if not self._make_room(arena, text):
-                        continue
-                    slot = arena.add(shelf, text, digests[i], self._tick)
-                else:
-                    arena.order.stamps[slot] = self._tick
-                    if arena.expires[slot]:  # or making room for a later text might take it
-                        arena.expires[slot] = 0
-                self._tick += 1
-                slots.append(slot)
-                kept.append(i)
-            # a batch larger than the budget uses slots twice: the later row stands, as it must
-            index = np.array(slots, np.intp)
-            arena.data[index] = data[kept]
-            if scale is not None and arena.scale is not None:
-                arena.scale[index] = scale[kept]
-            names = np.frombuffer(b"".join([digests[i] for i in kept]), np.uint64)
-            arena.digests[index] = names.reshape(-1, 2)
-            life = expires[kept]
-            bounded = life[life > 0]
-            if len(bounded):
-                arena.expires[index] = life
-                arena.next_expiry = min(arena.next_expiry, float(bounded.min()))
+            if self._busy:
+                return
+            self._busy = True
+            try:
+                self._put(name, texts, digests, data, scale, expires)
+            finally:
+                self._leave()
+
+    def _put(
+        self,
+        name: Hashable,
+        texts: Sequence[str],
+        digests: Sequence[bytes],
+        data: NDArray[np.generic],
+        scale: Floats | None,
+        expires: NDArray[np.float64],
+    ) -> None:
+        shelf = self._shelf(name, data.shape[1])
+        arena = shelf.arena
+        slots: list[int] = []
+        kept: list[int] = []
+        for i, given in enumerate(texts):
+            text = str.__str__(given)
+            slot = shelf.find(text, digests[i])
+            if slot is None:
+                if not self._make_room(arena, text):
+                    continue
+                slot = arena.add(shelf, text, digests[i], self._tick)
+            else:
+                arena.order.stamps[slot] = self._tick
+                if arena.expires[slot]:  # or making room for a later text might take it
+                    arena.expires[slot] = 0
+            self._tick += 1
+            slots.append(slot)
+            kept.append(i)
+        # a batch larger than the budget uses slots twice: the later row stands, as it must
+        index = np.array(slots, np.intp)
+        arena.data[index] = data[kept]
+        if scale is not None and arena.scale is not None:
+            arena.scale[index] = scale[kept]
+        names = np.frombuffer(b"".join([digests[i] for i in kept]), np.uint64)
+        arena.digests[index] = names.reshape(-1, 2)
+        life = expires[kept]
+        bounded = life[life > 0]
+        if len(bounded):
+            arena.expires[index] = life
+            arena.next_expiry = min(arena.next_expiry, float(bounded.min()))
 
     def _shelf(self, name: Hashable, size: int) -> Shelf:
         shelf = self._shelves.get(name)
@@ -239,6 +295,9 @@ class VectorTier:
     def drop(self, name: Hashable, digests: Sequence[bytes]) -> int:
         """Forget entries by content hash; return how many were here."""
         with self.lock:
+            if self._busy:
+                self._deferred.append(lambda: self.drop(name, digests))
+                return 0
             shelf = self._shelves.get(name)
             if shelf is None or not len(digests):
                 return 0
@@ -250,8 +309,12 @@ class VectorTier:
 
     def drop_shelves(self, names: Iterable[Hashable]) -> int:
         """Forget whole shelves; return how many entries were here."""
+        gone = list(names)
         with self.lock:
-            return sum(self._drop_shelf(name) for name in list(names))
+            if self._busy:
+                self._deferred.append(lambda: self.drop_shelves(gone))
+                return 0
+            return sum(self._drop_shelf(name) for name in gone)
 
     def _drop_shelf(self, name: Hashable) -> int:
         shelf = self._shelves.pop(name, None)
@@ -273,6 +336,10 @@ class VectorTier:
 
     def expire(self) -> int:
         """Drop every entry whose life has ended; the lock is held for short slices only."""
+        with self.lock:
+            if self._busy:
+                self._deferred.append(self.expire)
+                return 0
         dropped, now = 0, self._clock()
         for arena in tuple(self._arenas.values()):
             with self.lock:
@@ -307,6 +374,9 @@ class VectorTier:
     def resize(self, max_entries: int, max_bytes: int) -> None:
         """Set new budgets and evict at once what no longer fits."""
         with self.lock:
+            if self._busy:
+                self._deferred.append(lambda: self.resize(max_entries, max_bytes))
+                return
             self.max_entries, self.max_bytes = max_entries, max_bytes
             self._drop_expired(self._clock())
             while len(self) > max_entries or self.used_bytes > max_bytes:

@@ -106,7 +106,10 @@ class Store(Protocol):
         log: bytes,
         entries: Sequence[bytes],
     ) -> None:
-        """Write values whatever is there; what differed before is logged as changed."""
+        """Write values whatever is there, and log all but what was there already.
+
+        What was not there is logged too: near copies elsewhere may outlive what the store evicted.
+        """
 
     def forget(self, keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> int:
         """Delete values and leases, log it, and return how many values there were."""

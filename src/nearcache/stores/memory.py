@@ -132,7 +132,7 @@ class MemoryStore:
                 before = self._value(key, now)
                 self._values[key] = (value, None if life is None else now + life)
                 self._leases.pop(key, None)
-                if before is not None and before != value:
+                if before != value:
                     self._append(log, entry)
 
     def _append(self, log: bytes, entry: bytes) -> None:

@@ -252,7 +252,7 @@ class SQLiteStore:
             for key, value, entry, life in zip(keys, values, entries, seconds, strict=True):
                 before = _value(db, key, now)
                 self._store(db, key, value, None if life is None else now + life)
-                if before is not None and before != value:
+                if before != value:
                     changed.append(entry)
             db.executemany("DELETE FROM leases WHERE key = ?", [(key,) for key in keys])
             _log(db, log, changed)

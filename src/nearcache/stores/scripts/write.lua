@@ -1,4 +1,5 @@
--- Write values whatever is there; what stood there before and differs is logged as changed.
+-- Write values whatever is there; all but what stood there already is logged as changed: near
+-- copies elsewhere may outlive a value that the server evicted.
 -- KEYS: log, value, lease, value, lease, …
 -- ARGV: log length, value, milliseconds (0 = no limit), value, …, entry, entry, …
 local length, count = ARGV[1], (#KEYS - 1) / 2
@@ -12,7 +13,7 @@ for i = 1, count do
     redis.call('SET', key, value, 'PX', life)
   end
   redis.call('DEL', lease)
-  if before ~= '' and before ~= value:sub(1, 32) then
+  if before ~= value:sub(1, 32) then
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', length, '*', 'e', ARGV[1 + 2 * count + i])
   end
 end
