@@ -52,6 +52,8 @@ def encode_rows(
 ) -> list[bytes]:
     """Return one stored entry per packed row; ``expiry`` None for never."""
     count, size = rows.data.shape
+    if not count:
+        return []
     payload = _blank(count, precision.row_bytes(size))
     _components(payload, precision, size)[...] = rows.data
     if rows.scale is not None:

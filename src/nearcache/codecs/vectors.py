@@ -20,6 +20,7 @@ Name = Literal["float32", "float16", "int8"]
 
 _INT8_STEPS = 127
 _FLOAT16_OVERFLOW = 65520.0
+_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(_INT8_STEPS), np.float32(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Precision:
         """
         if self.scaled:
             scale = np.abs(matrix).max(axis=1) / np.float32(_INT8_STEPS)
+            # next to float32's largest number, scale times 127 may round up to infinity
+            np.minimum(scale, _LARGEST_SCALE, out=scale)
             steps = np.divide(
                 matrix,
                 scale[:, None],

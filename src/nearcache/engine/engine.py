@@ -340,20 +340,21 @@ class Engine:
             return  # the store is down: copies of what never changes go on serving
         first, reader.cursor = not reader.cursor, changes.cursor
         if first or changes.entries is None:
-            self._gap()
+            self._gap(sizes_too=not first)
             return
         for entry in changes.entries:
             gone = Forget.unpack(entry, reader.origin)
             if gone is not None:
                 self._apply(gone)
 
-    def _gap(self) -> None:
+    def _gap(self, *, sizes_too: bool) -> None:
         """Drop everything: nobody can say what was forgotten while we did not listen."""
         with self.flights.lock:
             self.generation += 1
             for shelf in self.shelves():
                 self.near.drop_shelves([shelf.name])
-                shelf.forget_size()
+                if sizes_too:
+                    shelf.forget_size()
 
     def _apply(self, gone: Forget) -> None:
         named = [s for s in self.shelves() if not gone.model or s.keys.identity == gone.model]

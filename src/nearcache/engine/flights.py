@@ -185,7 +185,8 @@ class FlightTable:
                     install(owned)
             finally:
                 for key in owned:
-                    del self._flights[key]
+                    if self._flights.get(key) is flight:
+                        del self._flights[key]
         flight.settle(outcomes)
 
     def finish(self, flight: Flight, keys: Iterable[bytes]) -> None:
