@@ -309,13 +309,12 @@ def open_to_all(tmp_path):
     tmp_path.chmod(0o755)
 
 
-def test_a_file_without_write_permission_is_read_and_every_write_refused(
+def test_a_file_without_write_permission_is_read_while_its_owner_has_it_open(
     tmp_path, path, store, open_to_all
 ):
     tmp_path.chmod(0o755)
     store.write([b"a"], [OLD], None, LOG, [b""])
     epochs = store.fetch([], GROUPS).epochs
-    store.close()
     for file in tmp_path.iterdir():
         file.chmod(0o444)
     tmp_path.chmod(0o555)
@@ -335,6 +334,27 @@ def test_a_file_without_write_permission_is_read_and_every_write_refused(
             with pytest.raises(StoreReadOnly, match="written"):
                 write()
         reader.close()
+
+    as_nobody(work)
+
+
+def test_a_file_without_write_permission_that_nobody_has_open_is_read_or_a_clear_error(
+    tmp_path, path, store, open_to_all
+):
+    tmp_path.chmod(0o755)
+    store.write([b"a"], [OLD], None, LOG, [b""])
+    store.close()
+    path.chmod(0o444)
+    tmp_path.chmod(0o555)
+
+    def work():
+        reader = SQLiteStore(path)
+        try:
+            assert reader.fetch([b"a"], GROUPS[:0]).values == [OLD]
+        except StoreError as error:
+            assert str(path) in str(error)  # SQLite needs files beside it that it may not make
+        with pytest.raises(StoreError):
+            reader.write([b"a"], [NEW], None, LOG, [b""])
 
     as_nobody(work)
 
