@@ -58,8 +58,8 @@ class AsyncCachedEmbeddingGenerator:
     generator: a callable (texts to a matrix), or an object with ``generate_batch``/``generate``,
         ``encode`` or ``embed_documents``/``embed_query``; sync or async.
     max_batch: texts per call of the generator.
-    max_concurrency: calls under way at once; 1 for a synchronous generator, since local models
-        are not thread-safe.
+    max_concurrency: calls under way at once, of an asynchronous generator on each event loop; 1
+        for a synchronous generator, since local models are not thread-safe.
     progress: True shows a bar on stderr; a callable gets (texts done, texts in all).
 
     Thread-safe; one object serves several event loops.

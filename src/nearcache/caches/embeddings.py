@@ -32,7 +32,7 @@ from nearcache.engine.rows import (
     RowShelf,
     as_floats,
 )
-from nearcache.errors import CodecError, ConfigError, ShapeMismatch
+from nearcache.errors import CodecError, ConfigError, LoaderError, ShapeMismatch
 from nearcache.events import Subscriber
 from nearcache.keys import EmbeddingModel, KeySpace, ModelKeys, content_digest, hash_content
 from nearcache.near.pick import VectorTier
@@ -46,6 +46,7 @@ T = TypeVar("T", bound=np.generic)
 Model = str | EmbeddingModel
 Ttl = float | EllipsisType | None
 
+_ATTEMPTS = 3
 _POLICIES = ("lru",)
 _HASH = re.compile("[0-9a-fA-F]{32}")
 
@@ -117,11 +118,18 @@ class Tiers:
         # a repeat of a text that was loaded is answered by that load
         coalesced = origins[JOINED] + origins[LOADED] - loaded
         near += origins[NEAR]
-        saved = near + origins[FAR] + coalesced
+        saved, absent = near + origins[FAR] + coalesced, origins[ABSENT] + loaded
+        for name, subject, amount in (
+            ("hit", "near", near),
+            ("hit", "store", origins[FAR]),
+            ("miss", batch.shelf.label, absent),
+        ):
+            if amount:
+                self.engine.events.emit(name, subject, amount)
         self.engine.counters.add(
             near_hits=near,
             far_hits=origins[FAR],
-            misses=origins[ABSENT] + loaded,
+            misses=absent,
             coalesced=coalesced,
             saved_loads=saved,
             bytes_saved=saved * 4 * (batch.shelf.size or 0),
@@ -267,36 +275,62 @@ class AsyncEmbeddingCache:
         self, texts: Sequence[str], model: Model, loader: Generator | None, life: float | None
     ) -> tuple[Floats, NDArray[np.bool_]]:
         """Return (vectors, found) of any texts; each distinct one is looked up once."""
-        tiers, texts = self._tiers, self.check_texts(texts)
-        engine, shelf = tiers.engine, tiers.shelf(model)
-        await engine.listen(self._io)
+        texts = self.check_texts(texts)
         distinct = list(dict.fromkeys(texts))
-        here, rows = engine.near.get_some(shelf.name, distinct)
-        gone = set(here)
-        left = [i for i in range(len(distinct)) if i not in gone] if here else []
-        missing = [distinct[i] for i in left] if here else distinct
-        # only what is not near is hashed
-        batch = RowBatch(shelf, missing, engine.near, tiers.precision)
         repeats = _Repeats(texts, distinct)
+        for _ in range(_ATTEMPTS):
+            try:
+                answer, found = await self._answer_distinct(distinct, repeats, model, loader, life)
+            except ShapeMismatch:
+                # the model was forgotten during this call and came back with another dimension:
+                # what we had before is gone from everywhere, so begin again
+                continue
+            return repeats.spread(answer), repeats.spread(found)
+        msg = "the model keeps changing its dimension; give each kind of vector a model of its own"
+        raise LoaderError(msg)
+
+    async def _answer_distinct(
+        self,
+        texts: list[str],
+        repeats: "_Repeats",
+        model: Model,
+        loader: Generator | None,
+        life: float | None,
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        tiers, shelf = self._tiers, self._tiers.shelf(model)
+        engine = tiers.engine
+        await engine.listen(self._io)
+        here, rows = engine.near.get_some(shelf.name, texts)
+        left, missing, times = list(range(len(texts))), texts, repeats.times
+        if here:  # only what is not near is hashed
+            gone = set(here)
+            left = [i for i in left if i not in gone]
+            missing, times = [texts[i] for i in left], times[left]
+        batch = RowBatch(shelf, missing, engine.near, tiers.precision)
         try:
             if missing:
                 await engine.resolve(self._io, batch, loader, life)
         finally:  # what was answered before a failure counts
-            times = repeats.times
-            tiers.count(batch, times if not here else times[left], near=int(times[here].sum()))
-        found = np.ones(len(distinct), np.bool_)
-        found[left if here else slice(None)] = batch.origin != ABSENT
-        if rows is None and batch.rows is not None:
-            answer = batch.rows.copy() if batch.shared else batch.rows
+            tiers.count(batch, times, near=int(repeats.times[here].sum()))
+        if not here and batch.rows is not None:
+            answer, found = (
+                batch.rows.copy() if batch.shared else batch.rows,
+                batch.origin != ABSENT,
+            )
         else:
+            found = np.ones(len(texts), np.bool_)
+            found[left] = batch.origin != ABSENT
             size = (shelf.size or 0) if rows is None else rows.shape[1]
-            answer = np.empty((len(distinct), size), np.float32)
-            answer[here] = 0 if rows is None else rows
+            answer = np.empty((len(texts), size), np.float32)
+            if rows is not None:
+                answer[here] = rows
             if batch.rows is not None:
+                if batch.rows.shape[1] != size:
+                    raise ShapeMismatch
                 answer[left] = batch.rows
         if not found.all():
             answer[~found] = np.nan
-        return repeats.spread(answer), repeats.spread(found)
+        return answer, found
 
     # -- the warm path -----------------------------------------------------------------------
 
@@ -536,7 +570,8 @@ class AsyncEmbeddingCache:
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, load, late, invalidate, store_error. One that raises is logged, never felt.
+        Events: hit, miss, load, evict, invalidate, store_error. A callback that raises is logged,
+        never felt.
         """
         return self._tiers.engine.events.subscribe(callback)
 
@@ -760,7 +795,8 @@ class EmbeddingCache:
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, load, late, invalidate, store_error. One that raises is logged, never felt.
+        Events: hit, miss, load, evict, invalidate, store_error. A callback that raises is logged,
+        never felt.
         """
         return self.blocking_twin.subscribe(callback)
 

@@ -36,7 +36,8 @@ def open_store(where: object, options: Options) -> tuple[Store | None, bool]:
 
 def _from_url(url: object, options: Options) -> Store:
     if not isinstance(url, str) or "://" not in url:
-        msg = f"a store URL looks like sqlite:///embeddings.db, not {url!r}; known: {_forms()}"
+        # the URL is not repeated: it may hold a password
+        msg = f"a store URL looks like sqlite:///embeddings.db; known schemes: {_forms()}"
         raise ConfigError(msg)
     scheme = url.partition("://")[0].lower()
     if scheme == "sqlite":

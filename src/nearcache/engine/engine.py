@@ -180,11 +180,14 @@ class Engine:
         lives = self.lives(life, len(batch.keys))
         landing = landing.until(None if lives is None else self.clock() + lives)
 
+        evicted = 0
+
         def install(keys: set[bytes]) -> None:
+            nonlocal evicted
             # of two writes that overlapped nobody knows which one the store has; and whoever took
             # a key over may have read the store before this write reached it
             ours = keys - contested if generation == self.generation else set()
-            batch.install(landing, ours)
+            evicted = batch.install(landing, ours)
             lost = [(d, k) for d, k in zip(batch.digests, batch.keys, strict=True) if k not in ours]
             self.flights.detach([key for _, key in lost])
             self.near.drop(batch.shelf.name, [digest for digest, _ in lost])
@@ -199,6 +202,8 @@ class Engine:
             raise
         finally:
             self.flights.land(flight, done, install)
+        if evicted:
+            self.events.emit("evict", "near", evicted)
 
     async def _write_through(
         self,

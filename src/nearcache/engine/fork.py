@@ -5,6 +5,7 @@ child starts anew without the threads, flights and connections that stayed in th
 """
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -26,35 +27,42 @@ class Member(Protocol):
 
 _members: "weakref.WeakSet[Member]" = weakref.WeakSet()
 _locked: list[Member] = []
+_guard = threading.Lock()
 
 
 def join(member: Member) -> None:
     """Tell ``member`` of forks as long as it lives."""
-    _members.add(member)
+    with _guard:
+        _members.add(member)
 
 
 def leave(member: Member) -> None:
     """Tell ``member`` no more."""
-    _members.discard(member)
+    with _guard:
+        _members.discard(member)
 
 
 def members() -> list[Member]:
     """Return who is told."""
-    return list(_members)
+    with _guard:
+        return list(_members)
 
 
 def _before() -> None:
-    for member in members():
+    _guard.acquire()
+    for member in list(_members):
         member.before_fork()
         _locked.append(member)
 
 
 def _after_in_parent() -> None:
+    _guard.release()
     while _locked:
         _locked.pop().after_fork()
 
 
 def _after_in_child() -> None:
+    _guard.release()
     while _locked:
         member = _locked.pop()
         member.after_fork()

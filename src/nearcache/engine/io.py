@@ -210,10 +210,13 @@ class AsyncIO:
 
     async def load(self, loader: Loader, inputs: list[Any], flight: Flight) -> Any:
         """Await an asynchronous loader; call a synchronous one in a thread."""
-        token = ABOARD.set((*ABOARD.get(), flight))
+        aboard = ABOARD.get()
+        token = ABOARD.set((*aboard, flight))
         try:
             if loader.is_async:
                 return await _awaited(loader, inputs)
+            if aboard:  # a model that came back through its cache holds one of its own threads
+                return await asyncio.to_thread(_call, loader, inputs, flight)
             return await asyncio.get_running_loop().run_in_executor(
                 self._loader_threads(loader), copy_context().run, _call, loader, inputs, flight
             )

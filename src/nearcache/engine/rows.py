@@ -121,14 +121,14 @@ class RowBatch:
         gone = set(here)
         return [i for i in positions if i not in gone]
 
-    def install(self, landing: Landing, keys: set[bytes]) -> None:
-        """Put into the near tier those rows of a landing whose keys are ours."""
+    def install(self, landing: Landing, keys: set[bytes]) -> int:
+        """Put near those rows of a landing whose keys are ours; return how many others left."""
         if not self.texts:  # known by content hash alone; near finds rows by text
-            return
+            return 0
         positions, rows, expires = landing.only(
             {i for i in landing.positions if self.keys[i] in keys}
         )
-        self.near.put(
+        return self.near.put(
             self.shelf.name,
             [self.texts[i] for i in positions],
             self._digests_at(positions),

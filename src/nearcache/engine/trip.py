@@ -64,15 +64,18 @@ class Trip:
 
     def _settle(self, positions: Sequence[int], *landings: Landing) -> None:
         """Let the waiters have what is at these positions; install the landings near."""
+        evicted = 0
 
         def install(keys: set[bytes]) -> None:
+            nonlocal evicted
             if self.generation == self.engine.generation:
-                for landing in landings:
-                    self.batch.install(landing, keys)
+                evicted = sum(self.batch.install(landing, keys) for landing in landings)
 
         outcomes = dict.fromkeys(self.batch.keys_at(positions), Landed(self.batch))
         near = install if landings and self.engine.near.max_entries else None
         self.engine.flights.land(self.flight, outcomes, near)
+        if evicted:
+            self.engine.events.emit("evict", "near", evicted)
 
     # -- store -------------------------------------------------------------------------------
 

@@ -195,19 +195,22 @@ class VectorTier:
         data: NDArray[np.generic],
         scale: Floats | None,
         expires: NDArray[np.float64],
-    ) -> None:
+    ) -> int:
         """Keep packed rows, each until its monotonic time in ``expires`` (0: until evicted).
 
-        An existing entry is overwritten in place: that never evicts another.
+        Returns how many others had to leave. An existing entry is overwritten in place: that never
+        evicts another.
         """
         if not self.max_entries or not len(texts):
-            return
+            return 0
         with self.lock:
             if self._busy:
-                return
+                return 0
             self._busy = True
+            before = self.evictions
             try:
                 self._put(name, texts, digests, data, scale, expires)
+                return self.evictions - before
             finally:
                 self._leave()
 

@@ -5,11 +5,12 @@ defaults that a cache cannot live with: ten retries per command (seconds for a d
 time-out.
 """
 
+import inspect
 import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
@@ -45,6 +46,8 @@ SCHEMES = {
 }
 _CLOCK_LIFE = 10.0
 _CONNECT_TIMEOUT = 1.0
+# redis-py 8 brought it; with older ones every answer may take as long as a connection
+_TIMEOUT_PER_READ = "timeout" in inspect.signature(redis.Connection.read_response).parameters
 _WRITE_TIMEOUT = 1.0  # a script that writes megabytes may take longer than a read ever does
 
 
@@ -249,6 +252,7 @@ class RedisStore:
         timeout = self._fixed_timeout
         if timeout is None:
             timeout = max(self._timer.timeout, _WRITE_TIMEOUT if writes else 0)
+        limits: dict[str, Any] = {"timeout": timeout} if _TIMEOUT_PER_READ else {}
         sent = time.monotonic()
         packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
         connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
@@ -256,7 +260,7 @@ class RedisStore:
         refused: redis.ResponseError | None = None
         for _ in commands:  # every reply is read, or the next call would get this one's
             try:
-                replies.append(connection.read_response(disable_decoding=True, timeout=timeout))
+                replies.append(connection.read_response(disable_decoding=True, **limits))
             except redis.ResponseError as error:
                 refused = refused or error
         self._timer.answered(time.monotonic() - sent)
