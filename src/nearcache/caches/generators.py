@@ -9,6 +9,7 @@ from contextlib import (
     AbstractContextManager,
     asynccontextmanager,
     contextmanager,
+    suppress,
 )
 from contextvars import ContextVar
 from os import getpid
@@ -105,7 +106,8 @@ class _Turns:
             try:
                 yield
             finally:
-                self._inside.reset(token)
+                with suppress(ValueError):  # collected with its loop, in another context
+                    self._inside.reset(token)
 
 
 def find_calls(generator: object) -> tuple[BatchCall, BatchCall, bool, int | None]:
@@ -114,6 +116,9 @@ def find_calls(generator: object) -> tuple[BatchCall, BatchCall, bool, int | Non
     A generator that embeds one text at a time is asked for one text at a time, so that what it
     gave before it fails is kept.
     """
+    if isinstance(generator, (str, bytes)):  # both have an encode method
+        msg = f"{generator!r} is a name, not a generator; give model.encode or the like"
+        raise ConfigError(msg)
     documents = _method(generator, "generate_batch", "encode", "embed_documents")
     single = _method(generator, "generate")
     query = _method(generator, "embed_query")

@@ -221,7 +221,8 @@ class AsyncIO:
                 self._loader_threads(loader), copy_context().run, _call, loader, inputs, flight
             )
         finally:
-            ABOARD.reset(token)
+            with suppress(ValueError):  # collected with its loop, in another context
+                ABOARD.reset(token)
 
     async def gather(self, steps: Sequence[Step[T]], limit: int) -> list[T]:
         """Run each step as a task of its own, which outlives the caller's cancellation."""

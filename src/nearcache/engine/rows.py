@@ -213,7 +213,7 @@ class RowBatch:
             matrix = as_floats(output)
         except CodecError as error:
             raise LoaderError(f"{label} gave no matrix of floats: {error}") from error
-        if len(matrix) != count or matrix.ndim != 2 or not matrix.shape[1]:
+        if matrix.ndim != 2 or len(matrix) != count or not matrix.shape[1]:
             msg = (
                 f"{label} was given {count} texts and gave an array of shape {matrix.shape}; "
                 "one vector per text is expected"

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -291,11 +291,15 @@ def _answers(reply: list[object]) -> list[bool | bytes]:
 
 
 def _pool(url: str) -> "redis.ConnectionPool":
-    parts = urlsplit(url)
-    native = urlunsplit(parts._replace(scheme=SCHEMES[parts.scheme]))
+    scheme, _, rest = url.partition("://")
+    database = urlsplit(url).path.strip("/")
+    if scheme.lower() != "unix" and database and not database.isdecimal():
+        # redis-py would take database 0
+        msg = f"the path of a Redis URL is the number of a database, not {database!r}"
+        raise ConfigError(msg)
     try:
         pool: redis.ConnectionPool = redis.ConnectionPool.from_url(
-            native,
+            f"{SCHEMES[scheme.lower()]}://{rest}",
             protocol=2,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=_CONNECT_TIMEOUT,
@@ -309,6 +313,5 @@ def _pool(url: str) -> "redis.ConnectionPool":
 
 
 def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
