@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nearcache.caches.embeddings import AsyncEmbeddingCache, Tiers
+from nearcache.errors import StoreTimeout, StoreUnavailable
 from nearcache.keys import hash_content
 from nearcache.options import Options
 from nearcache.testing import ManualClock, MemoryStore
@@ -69,7 +70,14 @@ class ScriptedIO:
 
     async def store(self, ask, *arguments):
         await pause()
+        outage = self.world.outage
+        if outage == "unreachable":
+            self.world.failed(self.process)
+            raise StoreUnavailable("the store cannot be reached")
         answer = ask(*arguments)
+        if outage == "mute":
+            self.world.failed(self.process)
+            raise StoreTimeout("done, but nobody heard of it")
         if ask.__name__ == "changes":
             self.world.looked(self.process)
         await pause()
@@ -151,6 +159,7 @@ class Change:
     puts: bool
     started: int
     returned: int | None = None
+    delivered: bool = True
 
 
 @dataclass
@@ -166,12 +175,15 @@ class World:
     stale: list[str] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     now: int = 0
+    outage: str = ""
+    outages: int = 0
 
     def __post_init__(self) -> None:
         if self.store is None:
             self.store = MemoryStore(clock=self.clock)
         else:
             self.store._clock = self.clock
+        self.failures = [0] * self.processes
         self.looks: list[dict[int, int]] = [{} for _ in range(self.processes)]
         self._looking: list[int | None] = [None] * self.processes
         self.caches = [self.cache(number) for number in range(self.processes)]
@@ -282,6 +294,7 @@ class World:
         versions = {text: self.source.version[text] for text in texts}
         change = Change(process, texts, versions, name == "put", self.now)
         self.changes.append(change)
+        failures = self.failures[process]
         if name == "put":
             rows = [vector(text, versions[text]) for text in texts]
             await cache.put_batch(texts, rows, MODEL)
@@ -293,6 +306,7 @@ class World:
             await cache.clear()
         self.now += 1
         change.returned = self.now
+        change.delivered = self.failures[process] == failures
         self.trace.append(f"{self.now}: process {process} {name} {texts} returned")
         self.now += 1
 
@@ -308,6 +322,9 @@ class World:
 
     def _look_log(self, process: int) -> list[int]:
         return self.__dict__.setdefault(f"_log{process}", [])
+
+    def failed(self, process: int) -> None:
+        self.failures[process] += 1
 
     def looked(self, process: int) -> None:
         self._look_log(process).append(self.now)
@@ -329,7 +346,7 @@ class World:
             if change.process == process:
                 known = change.returned < started
             else:
-                known = any(
+                known = change.delivered and any(
                     look > change.returned and ended < started
                     for look, ended in self.looks[process].items()
                 )
@@ -341,15 +358,20 @@ class World:
 
     def settle(self) -> None:
         """When all is quiet and everybody has looked into the log: nothing stale is left."""
-        self.clock.advance(LEASE + POLL)
+        self.outage = ""
+        for _ in range(2):  # what is queued is delivered, then everybody hears of it
+            self.clock.advance(LEASE + POLL)
+            for cache in self.caches:
+                self.alone(cache.get("something else", MODEL))
         for process, cache in enumerate(self.caches):
-            self.alone(cache.get("something else", MODEL))
             cache._tiers.engine.check()
+            assert cache.get_stats().undelivered == 0, "all that was queued has been delivered"
             self._left(f"near of process {process}", lambda text, c=cache: near_row(c, text))
         observer = self.cache(0)
         stored = {text: self.alone(observer.get(text, MODEL)) for text in TEXTS}
         self._left("the store", stored.get)
-        for process, cache in enumerate(self.caches):
+        # who had to load without the store may differ from a put it could not know of
+        for process, cache in enumerate(() if self.outages else self.caches):
             for text in TEXTS:
                 near = near_row(cache, text)
                 if near is not None and stored[text] is not None and any(near != stored[text]):
@@ -409,11 +431,16 @@ def at_random(seed: int, *, store=None) -> World:
     world = prepared(
         programs, warm=rng.choice([(), [(0, both), (1, both)], [(0, both)]]), store=store
     )
+    outages = rng.choice([0, 0, 0.05])
     jumps, cancels, losses = rng.choice([0, 0.05]), rng.choice([0, 0, 0.03]), rng.choice([0, 0.03])
 
     def upset(world: World) -> None:
         if rng.random() < jumps:
             world.clock.advance(rng.choice([POLL, POLL, LEASE]))
+        if rng.random() < outages:
+            world.outage = rng.choice(["", "unreachable", "mute"])
+            world.outages += 1
+            world.trace.append(f"{world.now}: outage {world.outage!r}")
         if rng.random() < losses:  # the store evicts a value
             lost = rng.choice(TEXTS)
             world.trace.append(f"{world.now}: the store loses {lost}")

@@ -117,7 +117,7 @@ def find_calls(generator: object) -> tuple[BatchCall, BatchCall, bool, int | Non
     gave before it fails is kept.
     """
     if isinstance(generator, (str, bytes)):  # both have an encode method
-        msg = f"{generator!r} is a name, not a generator; give model.encode or the like"
+        msg = f"{generator!r} cannot embed, it is only a name; give model.encode or the like"
         raise ConfigError(msg)
     documents = _method(generator, "generate_batch", "encode", "embed_documents")
     single = _method(generator, "generate")
