@@ -8,7 +8,7 @@ import os
 import pytest
 
 from interleave.explorer import TEXTS, at_random, exhaustively
-from nearcache.engine import engine as engine_module
+from nearcache.engine import engine, trip
 from nearcache.engine.access import Access
 from nearcache.engine.flights import FlightTable
 from nearcache.stores.base import WRITTEN, Changes
@@ -93,7 +93,10 @@ BROKEN = {
         [(FlightTable, "detach", nothing), (FlightTable, "detach_shelves", nothing)],
         None,
     ),
-    "stamps are ignored": ([(engine_module, "stamp", lambda _: b"8 bytes.")], None),
+    "stamps are ignored": (
+        [(engine, "stamp", lambda _: b"8 bytes."), (trip, "stamp", lambda _: b"8 bytes.")],
+        None,
+    ),
     "leases are ignored": ([], FillsWithoutALease),
     "the log is ignored": ([], WithoutALog),
     "what cannot be delivered is lost": ([(Access, "queue", nothing)], None),
