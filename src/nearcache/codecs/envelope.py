@@ -10,6 +10,7 @@ as much. It guards against accidents, not against somebody who can write to the 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,63 +85,74 @@ def decode_rows(
 
     Cost: one copy of the payload and one pass over it.
     """
-    bodies, index, corrupt = _present(values)
-    heads = np.frombuffer(b"".join([body[: HEAD.size] for body in bodies]), "<u8").reshape(-1, 4)
-    lengths = np.fromiter(map(len, bodies), np.int64, len(bodies))
-    fresh = heads[:, _STAMP] == np.frombuffer(stamp, "<u8")[0]
-    expiry = heads[:, _EXPIRY].view("<f8")
-    fresh &= (expiry == 0) | (expiry > now)
-
-    candidates: list[tuple[Precision, int, _Index]] = []
-    for start in np.unique(heads[:, _FORMAT]).tolist():
-        alike = heads[:, _FORMAT] == start
-        stored, stored_size = _format(start)
-        if stored is None:
-            corrupt += index[alike].tolist()
+    corrupt: list[int] = []
+    parts: list[_Part] = []
+    lengths = [-1 if value is None else len(value) for value in values]
+    for length in set(lengths) - {-1}:
+        alike = [i for i, other in enumerate(lengths) if other == length]
+        if length < HEAD.size:
+            corrupt += alike
             continue
-        complete = lengths == HEAD.size + stored.row_bytes(stored_size)
-        corrupt += index[alike & ~complete].tolist()
-        chosen = np.flatnonzero(alike & complete & fresh)
-        if stored.kind >= precision.kind and len(chosen):
-            candidates.append((stored, stored_size, chosen))
+        whole = len(alike) == len(values)  # the common case is spared the picking
+        bodies = values if whole else [values[i] for i in alike]
+        heads, payload, sums = _gather(bodies, length)
+        sums ^= _named(digests if whole else [digests[i] for i in alike])
+        sound = sums == heads[:, _CHECKSUM]
+        expiry = heads[:, _EXPIRY].view("<f8")
+        fresh = heads[:, _STAMP] == np.frombuffer(stamp, "<u8")[0]
+        fresh &= (expiry == 0) | (expiry > now)
+        for start in np.unique(heads[:, _FORMAT]).tolist():
+            stored, stored_size = _format(start)
+            same = heads[:, _FORMAT] == start
+            if stored is None or HEAD.size + stored.row_bytes(stored_size) != length:
+                sound &= ~same
+                continue
+            good = same & sound & fresh
+            if stored.kind >= precision.kind and good.any():
+                part = _Part(np.array(alike, np.intp), payload, expiry, stored, stored_size)
+                parts.append(part if good.all() else part.only(good))
+        corrupt += np.array(alike, np.intp)[~sound].tolist()
     if size is None:
-        size = min(candidates, key=lambda c: int(c[2][0]))[1] if candidates else 0
+        size = min(parts, key=lambda part: int(part.positions[0])).size if parts else 0
+    return _decoded([part for part in parts if part.size == size], precision, corrupt, size)
 
-    usable: list[_Index] = []
-    parts: list[Rows] = []
-    for stored, stored_size, chosen in candidates:
-        if stored_size != size:
-            continue
-        whole = len(chosen) == len(values)  # the common case is spared the picking
-        payload, sums = _gather(
-            bodies if whole else [bodies[i] for i in chosen.tolist()], stored.row_bytes(size)
+
+class _Part(NamedTuple):
+    """Entries of one format: their positions, payloads and lives."""
+
+    positions: _Index
+    payload: NDArray[np.uint8]
+    expiry: NDArray[np.float64]
+    stored: Precision
+    size: int
+
+    def only(self, chosen: NDArray[np.bool_]) -> "_Part":
+        return self._replace(
+            positions=self.positions[chosen],
+            payload=self.payload[chosen],
+            expiry=self.expiry[chosen],
         )
-        sums ^= _named(digests if whole else [digests[i] for i in index[chosen].tolist()])
-        valid = sums == (heads if whole else heads[chosen])[:, _CHECKSUM]
-        if not valid.all():
-            corrupt += index[chosen[~valid]].tolist()
-            payload = payload[valid]
-        rows, kept = _at(precision, _rows(payload, stored, size), stored)
-        usable.append(chosen[valid][kept])
-        parts.append(rows)
-    if not usable:
+
+
+def _decoded(parts: list[_Part], precision: Precision, corrupt: list[int], size: int) -> Decoded:
+    """Bring parts to one precision, and put them in the order of the batch."""
+    if not parts:
         return Decoded(np.empty(0, np.intp), None, np.empty(0), corrupt, size)
-    found, rows = usable[0], parts[0]
-    if len(parts) > 1:
-        found = np.concatenate(usable)
-        order = np.argsort(found)
-        found, rows = found[order], _join(parts).take(order)
-    return Decoded(index[found], rows, expiry[found], corrupt, size)
-
-
-def _present(values: Sequence[bytes | None]) -> tuple[list[bytes], _Index, list[int]]:
-    """Return the values that have a head, their positions, and the positions of stumps."""
-    bodies = [value for value in values if value is not None and len(value) >= HEAD.size]
-    if len(bodies) == len(values):
-        return bodies, np.arange(len(values), dtype=np.intp), []
-    index = [i for i, value in enumerate(values) if value is not None and len(value) >= HEAD.size]
-    stumps = [i for i, value in enumerate(values) if value is not None and len(value) < HEAD.size]
-    return bodies, np.array(index, np.intp), stumps
+    usable: list[_Index] = []
+    rows: list[Rows] = []
+    expiry: list[NDArray[np.float64]] = []
+    for part in parts:
+        packed, kept = _at(precision, _rows(part.payload, part.stored, size), part.stored)
+        usable.append(part.positions[kept])
+        rows.append(packed)
+        expiry.append(part.expiry[kept])
+    if len(parts) == 1:
+        return Decoded(usable[0], rows[0], expiry[0], corrupt, size)
+    found = np.concatenate(usable)
+    order = np.argsort(found)
+    return Decoded(
+        found[order], _join(rows).take(order), np.concatenate(expiry)[order], corrupt, size
+    )
 
 
 def _format(start: int) -> tuple[Precision | None, int]:
@@ -175,21 +187,26 @@ def _blank(count: int, row: int) -> NDArray[np.uint8]:
     return payload
 
 
-def _gather(bodies: list[bytes], row: int) -> tuple[NDArray[np.uint8], _Words]:
-    """Copy payloads under each other, and hash entries on the way, while they are in cache."""
-    padding = bytes(-row % 8)
-    width = _HEAD_SIZE + (row + len(padding)) // 8
+def _gather(
+    bodies: Sequence[bytes | None], length: int
+) -> tuple[_Words, NDArray[np.uint8], _Words]:
+    """Split entries of one length into heads and payloads, and hash them while in cache."""
+    padding = bytes(-length % 8)
+    width = (length + len(padding)) // 8
     weights = _weights(width)
+    heads = np.empty((len(bodies), _HEAD_SIZE), np.uint64)
     payload = np.empty((len(bodies), width - _HEAD_SIZE), np.uint64)
     sums = np.empty(len(bodies), np.uint64)
     scratch = np.empty((_BLOCK, width), np.uint64)
     for at in range(0, len(bodies), _BLOCK):
-        part = bodies[at : at + _BLOCK]
+        part: Any = bodies[at : at + _BLOCK]  # none of them is None
+        block = slice(at, at + len(part))
         joined = padding.join(part) + padding if padding else b"".join(part)
         words = np.frombuffer(joined, "<u8").reshape(len(part), width)
-        _hash(words, weights, scratch, sums[at : at + len(part)])
-        payload[at : at + len(part)] = words[:, _HEAD_SIZE:]
-    return payload.view(np.uint8), sums
+        _hash(words, weights, scratch, sums[block])
+        heads[block] = words[:, :_HEAD_SIZE]
+        payload[block] = words[:, _HEAD_SIZE:]
+    return heads, payload.view(np.uint8), sums
 
 
 def _rows(payload: NDArray[np.uint8], precision: Precision, size: int) -> Rows:
