@@ -5,6 +5,7 @@ max_entries, max_bytes, clock) that returns a tier. Every row here encodes its o
 that is torn, stale or another text's does not go unnoticed.
 """
 
+import gc
 import random
 import sqlite3
 import sys
@@ -770,6 +771,53 @@ class NearRowsContract:
         for text in [*texts, "new", *[f"new {i}" for i in range(2000)]]:
             got = near.one(text)
             assert got is None or np.array_equal(got, row_of(text)), text
+
+    def test_a_finaliser_that_calls_the_tier_in_the_middle_of_anything_does_no_harm(self, near_of):
+        near = near_of(max_entries=300)
+        texts = [f"t{i}" for i in range(600)]
+        rng = random.Random(11)
+
+        class Litter:
+            """Garbage that only the collector finds, and that then uses the tier."""
+
+            def __init__(self):
+                self.itself = self
+
+            def __del__(self):
+                act = rng.randrange(5)
+                some = rng.sample(texts, 200)
+                if act == 0:
+                    near.drop(*some)
+                elif act == 1:
+                    near.put(*some[:50])
+                elif act == 2:
+                    near.tier.drop_shelves([M])
+                elif act == 3:
+                    near.tier.resize(rng.choice([100, 300]), ROOMY)
+                else:
+                    found, rows = near.some(*some)
+                    assert not found or same(rows, [some[i] for i in found])
+
+        threshold = gc.get_threshold()
+        gc.set_threshold(5, 2, 2)
+        try:
+            for _ in range(150):
+                for _ in range(4):
+                    Litter()
+                some = rng.sample(texts, 60)
+                near.put(*some[:30])
+                found, rows = near.some(*some)
+                assert not found or same(rows, [some[i] for i in found])
+                few = rng.sample(some[:30], 5)
+                got = near.all(*few)
+                assert got is None or same(got, few)
+        finally:
+            gc.set_threshold(*threshold)
+            gc.collect()
+        near.tier.check()
+        for text in texts:
+            got = near.one(text)
+            assert got is None or np.array_equal(got, row_of(text))
 
     # -- threads ---------------------------------------------------------------------------------
 
