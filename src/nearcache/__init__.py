@@ -1,11 +1,8 @@
 """Caches in two tiers for what AI agents pay for again and again."""
 
 from nearcache.caches.embedder import AsyncCachedEmbeddingGenerator, CachedEmbeddingGenerator
-from nearcache.caches.embeddings import (
-    AsyncEmbeddingCache,
-    EmbeddingCache,
-    create_embedding_cache,
-)
+from nearcache.caches.embeddings import EmbeddingCache, create_embedding_cache
+from nearcache.caches.embeddings_async import AsyncEmbeddingCache
 from nearcache.errors import (
     CacheError,
     ClosedError,

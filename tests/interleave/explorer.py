@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nearcache.caches.embeddings import AsyncEmbeddingCache, Tiers
+from nearcache.caches.embeddings_async import AsyncEmbeddingCache
+from nearcache.caches.tiers import Tiers
 from nearcache.errors import StoreTimeout, StoreUnavailable
 from nearcache.keys import hash_content
 from nearcache.options import Options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nearcache.caches.checks import check_texts
 from nearcache.caches.generators import BatchCall, Generator, find_calls
 from nearcache.caches.progress import Bar, Progress
 from nearcache.engine.io import run
@@ -16,7 +17,8 @@ from nearcache.keys import EmbeddingModel
 from nearcache.options import check_count
 
 if TYPE_CHECKING:
-    from nearcache.caches.embeddings import AsyncEmbeddingCache, EmbeddingCache
+    from nearcache.caches.embeddings import EmbeddingCache
+    from nearcache.caches.embeddings_async import AsyncEmbeddingCache
 
 __all__ = ["AsyncCachedEmbeddingGenerator", "CachedEmbeddingGenerator"]
 
@@ -153,7 +155,7 @@ class AsyncCachedEmbeddingGenerator:
         rows = self._near(texts, model)
         if rows is not None:
             return rows
-        texts = self.cache.check_texts(texts)
+        texts = check_texts(texts)
         self._tally.ask(len(texts))
         bar = Bar(self._progress, len(texts))
         if not bar:

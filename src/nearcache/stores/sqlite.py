@@ -1,23 +1,14 @@
-"""The SQLite store: one file, no server, safe for several processes and for ``kill -9``.
-
-WAL with NORMAL synchronisation: a killed process loses nothing it committed; only a power cut may
-lose the last transactions, never the file. Lives are counted in file time (see ``_file_clock``).
-"""
+"""The SQLite store: one file, no server, safe for several processes and for ``kill -9``."""
 
 import os
-import re
 import sqlite3
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from nearcache.clock import monotonic
 from nearcache.entry import Mark
-from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
+from nearcache.errors import ConfigError, StoreError
 from nearcache.stores.base import (
     HELD,
     LOG_LENGTH,
@@ -29,33 +20,14 @@ from nearcache.stores.base import (
     Ttl,
     lives,
 )
+from nearcache.stores.sqlite_file import SQLiteFile
 
 __all__ = ["SQLiteStore"]
 
-_APPLICATION_ID = 0x6E636163  # "ncac"
-_LAYOUT = 1
 _DEFAULT_MAX_BYTES = 4 * 2**30
 _LEAST_MAX_BYTES = 2**20
-_BUSY_TIMEOUT = 5.0
 _MOST_TOUCHES = 50_000
-_UNKNOWN_BOOT = "process-"
 _AT_ONCE = 10_000  # names per SELECT: SQLite allows 32,766 parameters
-
-_READ_ONLY = re.compile("readonly|read-only|unable to open")
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS entries(
-    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, expires REAL, value BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS by_expiry ON entries(expires) WHERE expires IS NOT NULL;
-CREATE TABLE IF NOT EXISTS uses(id INTEGER PRIMARY KEY, used INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS by_use ON uses(used);
-CREATE TABLE IF NOT EXISTS epochs(name BLOB PRIMARY KEY, token BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS leases(
-    key BLOB PRIMARY KEY, token BLOB NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS log(
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL, entry BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
 
 
 class SQLiteStore:
@@ -82,21 +54,13 @@ class SQLiteStore:
             msg = f"max_bytes is a whole number of at least {_LEAST_MAX_BYTES}, not {max_bytes!r}"
             raise ConfigError(msg)
         self._max_bytes = max_bytes
-        self._start()
-
-    def _start(self) -> None:
-        self._idle: deque[sqlite3.Connection] = deque()
-        self._setup = threading.Lock()
-        self._writing = threading.Lock()  # threads queue here, processes in SQLite
-        self._clock_start: float | None = None
-        self._file_id = b""
-        self._read_only = False
+        self._file = SQLiteFile(self._path)
         self._touched: dict[int, int] = {}
 
     @property
     def address(self) -> str:
         """Where it is."""
-        return f"sqlite:///{self._path}"
+        return self._file.address
 
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self._path)!r})"
@@ -109,7 +73,7 @@ class SQLiteStore:
     def fetch(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
         """Read values and group epochs."""
         values: list[bytes | None] = []
-        with self._connection() as db:
+        with self._file.connection() as db:
             epochs = self._epochs(db, groups)
             sent = monotonic()
             now = self.now()
@@ -132,7 +96,7 @@ class SQLiteStore:
         read = f"SELECT name, token FROM epochs WHERE name IN ({_marks(groups)})"  # noqa: S608
         known = dict(db.execute(read, groups).fetchall())
         if len(known) < len(set(groups)):
-            with self._transaction(db):
+            with self._file.transaction(db):
                 db.executemany(
                     "INSERT OR IGNORE INTO epochs VALUES(?, ?)",
                     [(group, os.urandom(16)) for group in groups],
@@ -142,15 +106,15 @@ class SQLiteStore:
 
     def changes(self, log: bytes, cursor: bytes) -> Changes:
         """Read what was forgotten since ``cursor``."""
-        with self._connection() as db:
+        with self._file.connection() as db:
             first, last = db.execute(
                 "SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM log"
             ).fetchone()
-            end = self._file_id + last.to_bytes(8, "big")
+            end = self._file.identity + last.to_bytes(8, "big")
             if not cursor:
                 return Changes(end, [])
             seen = int.from_bytes(cursor[-8:], "big")
-            if cursor[:-8] != self._file_id or seen > last or first > seen + 1:
+            if cursor[:-8] != self._file.identity or seen > last or first > seen + 1:
                 return Changes(end, None)
             if seen == last:
                 return Changes(end, [])
@@ -162,11 +126,7 @@ class SQLiteStore:
 
     def now(self) -> float:
         """Return the file's time."""
-        if self._clock_start is None:
-            with self._connection():
-                pass
-        assert self._clock_start is not None, "set when the file is opened"
-        return self._clock_start + _steady()
+        return self._file.now()
 
     # -- loading -----------------------------------------------------------------------------
 
@@ -175,7 +135,7 @@ class SQLiteStore:
     ) -> list[bool | bytes]:
         """Claim the right to load."""
         answers: list[bool | bytes] = []
-        with self._writer() as db:
+        with self._file.writer() as db:
             now = self.now()
             for key in keys:
                 value = _value(db, key, now)
@@ -193,7 +153,7 @@ class SQLiteStore:
 
     def renew(self, keys: Sequence[bytes], token: bytes, seconds: float) -> None:
         """Prolong leases that are still held."""
-        with self._writer() as db:
+        with self._file.writer() as db:
             now = self.now()
             db.executemany(
                 "UPDATE leases SET expires = ? WHERE key = ? AND token = ? AND expires > ?",
@@ -202,7 +162,7 @@ class SQLiteStore:
 
     def release(self, keys: Sequence[bytes], token: bytes) -> None:
         """Give leases back."""
-        with self._writer() as db:
+        with self._file.writer() as db:
             _release(db, keys, token)
 
     def fill(
@@ -215,7 +175,7 @@ class SQLiteStore:
     ) -> list[bool | bytes]:
         """Write loaded values whose lease is held; the first writer wins."""
         answers: list[bool | bytes] = []
-        with self._writer() as db:
+        with self._file.writer() as db:
             now = self.now()
             self._make_room(db, sum(map(len, values)))
             for key, value, life in zip(keys, values, lives(ttl, len(keys)), strict=True):
@@ -244,7 +204,7 @@ class SQLiteStore:
         entries: Sequence[bytes],
     ) -> None:
         """Write values whatever is there."""
-        with self._writer() as db:
+        with self._file.writer() as db:
             now = self.now()
             self._make_room(db, sum(map(len, values)))
             changed: list[bytes] = []
@@ -269,7 +229,7 @@ class SQLiteStore:
 
     def forget(self, keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> int:
         """Delete values and leases, and log it."""
-        with self._writer() as db:
+        with self._file.writer() as db:
             now = self.now()
             found = sum(_value(db, key, now) is not None for key in keys)
             names = [(key,) for key in keys]
@@ -280,13 +240,13 @@ class SQLiteStore:
 
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, and log it."""
-        with self._writer() as db:
+        with self._file.writer() as db:
             db.execute("INSERT OR REPLACE INTO epochs VALUES(?, ?)", (group, os.urandom(16)))
             _log(db, log, [entry])
 
     def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Delete keys that still hold exactly these bytes."""
-        with self._writer() as db:
+        with self._file.writer() as db:
             _delete(
                 db,
                 [
@@ -300,7 +260,7 @@ class SQLiteStore:
         """Delete what has expired, a slice per transaction, so that nobody waits long."""
         deleted = 0
         while True:
-            with self._writer() as db:
+            with self._file.writer() as db:
                 now = self.now()
                 db.execute("DELETE FROM leases WHERE expires <= ?", (now,))
                 names = db.execute(
@@ -347,191 +307,26 @@ class SQLiteStore:
         )
         return int((pages - free) * size)
 
-    # -- connections -------------------------------------------------------------------------
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection; every failure is a StoreError."""
-        db: sqlite3.Connection | None = None
-        try:
-            try:
-                db = self._idle.pop()
-            except IndexError:
-                db = self._open()
-            yield db
-        except sqlite3.Error as error:
-            if db is not None:
-                db.close()
-                db = None
-            raise self._explained(error) from error
-        except OSError as error:
-            msg = f"{self.address}: {error}"
-            raise StoreUnavailable(msg) from error
-        finally:
-            if db is not None:
-                self._idle.append(db)
-
-    @contextmanager
-    def _writer(self) -> Iterator[sqlite3.Connection]:
-        if self._read_only:
-            msg = f"{self.address} cannot be written; check the permissions of file and folder"
-            raise StoreReadOnly(msg)
-        with self._writing, self._connection() as db, self._transaction(db):
-            yield db
-
-    @contextmanager
-    def _transaction(self, db: sqlite3.Connection) -> Iterator[None]:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-
-    def _open(self) -> sqlite3.Connection:
-        with self._setup:
-            try:
-                db = self._prepared("rwc")
-            except sqlite3.OperationalError as error:
-                if not _READ_ONLY.search(str(error)):
-                    raise
-                db = self._prepared("ro")
-                self._read_only = True
-            return db
-
-    def _prepared(self, mode: str) -> sqlite3.Connection:
-        db = sqlite3.connect(
-            f"file:{quote(str(self._path.absolute()))}?mode={mode}",
-            uri=True,
-            timeout=_BUSY_TIMEOUT,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=64,
-        )
-        try:
-            db.execute("PRAGMA mmap_size=1073741824")
-            if not self._is_ours(db) and mode == "rwc":
-                db.execute("PRAGMA page_size=8192")
-                _switch_to_wal(db)
-                self._make_tables(db)
-            db.execute("PRAGMA synchronous=NORMAL")
-            self._learn(db, writable=mode == "rwc")
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _is_ours(self, db: sqlite3.Connection) -> bool:
-        """Say whether the file has our tables; refuse a file that is somebody else's."""
-        db.execute("BEGIN")  # one snapshot: another process may be making the tables just now
-        try:
-            (identity,) = db.execute("PRAGMA application_id").fetchone()
-            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        finally:
-            db.execute("COMMIT")
-        if identity != _APPLICATION_ID and tables:
-            msg = f"{self._path} is an SQLite file of another program; name another path"
-            raise StoreUnavailable(msg)
-        return bool(identity == _APPLICATION_ID)
-
-    def _make_tables(self, db: sqlite3.Connection) -> None:
-        with self._transaction(db):
-            for statement in _TABLES.split(";")[:-1]:
-                db.execute(statement)
-            db.execute("INSERT OR IGNORE INTO facts VALUES('file', ?)", (os.urandom(8).hex(),))
-            db.execute(f"PRAGMA user_version={_LAYOUT}")
-            db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-
-    def _learn(self, db: sqlite3.Connection, *, writable: bool) -> None:
-        """Read what the file says of itself: its layout, its name, its clock."""
-        (layout,) = db.execute("PRAGMA user_version").fetchone()
-        if layout != _LAYOUT:
-            msg = f"{self._path} has layout {layout}, this version has {_LAYOUT}; name another path"
-            raise StoreUnavailable(msg)
-        facts = dict(db.execute("SELECT name, value FROM facts").fetchall())
-        try:
-            self._file_id = bytes.fromhex(facts["file"])
-            if self._clock_start is None:
-                self._clock_start = self._file_clock(db, facts, writable=writable)
-        except (KeyError, ValueError) as error:
-            msg = f"{self._path} does not say what it is; name another path"
-            raise StoreUnavailable(msg) from error
-
-    def _file_clock(
-        self, db: sqlite3.Connection, facts: dict[str, str], *, writable: bool
-    ) -> float:
-        """Return what to add to the steady clock to get the file's time.
-
-        File time is the wall clock of the first process that opened the file since the machine
-        started, carried on by the clock that never steps: a step of the wall clock kills no live
-        entry and keeps no dead one, and all processes of a boot agree.
-        """
-        boot = _boot_id()
-        if facts.get("boot") == boot:
-            return float(facts["clock"])
-        start = time.time() - _steady()
-        if not writable:
-            return start
-        with self._transaction(db):
-            now = dict(db.execute("SELECT name, value FROM facts").fetchall())
-            if now.get("boot") == boot:
-                return float(now["clock"])
-            db.executemany(
-                "INSERT OR REPLACE INTO facts VALUES(?, ?)",
-                [("boot", boot), ("clock", repr(start))],
-            )
-            if not boot.startswith(_UNKNOWN_BOOT):
-                db.execute("DELETE FROM leases")  # their holders are gone
-        return start
-
-    def _explained(self, error: sqlite3.Error) -> StoreError:
-        text = str(error)
-        if _READ_ONLY.search(text) or "is full" in text:
-            return StoreReadOnly(f"{self.address} cannot be written: {text}")
-        if "locked" in text or "busy" in text:
-            return StoreTimeout(f"{self.address} was locked for {_BUSY_TIMEOUT} s: {text}")
-        if "not a database" in text:
-            return StoreUnavailable(f"{self.address} is no SQLite file; name another path")
-        return StoreUnavailable(f"{self.address}: {text}")
+    # -- life --------------------------------------------------------------------------------
 
     def reset_after_fork(self) -> None:
-        """Leave the parent's connections alone: closing them here would drop the parent's locks."""
-        _abandoned.extend(self._idle)
-        self._start()
+        """Leave the parent's connections to the parent."""
+        self._touched = {}
+        self._file.reset_after_fork()
 
     def close(self) -> None:
         """Write down what was used, and close every connection."""
-        if self._touched and not self._read_only:
+        if self._touched and not self._file.read_only:
             try:
-                with self._writer() as db:
+                with self._file.writer() as db:
                     self._flush_touches(db)
             except StoreError:
                 self._touched = {}  # only the order of eviction suffers
-        while self._idle:
-            self._idle.pop().close()
-
-
-_abandoned: list[sqlite3.Connection] = []
+        self._file.close()
 
 
 def _remake(path: str, max_bytes: int) -> SQLiteStore:
     return SQLiteStore(path, max_bytes=max_bytes)
-
-
-def _switch_to_wal(db: sqlite3.Connection) -> None:
-    """Switch the file to WAL, which SQLite refuses at once while another process is at it."""
-    give_up = monotonic() + _BUSY_TIMEOUT
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or monotonic() > give_up:
-                raise
-            time.sleep(0.005)
-        else:
-            return
 
 
 def _marks(values: Sequence[bytes]) -> str:
@@ -563,17 +358,3 @@ def _log(db: sqlite3.Connection, log: bytes, entries: Sequence[bytes]) -> None:
     if entries:
         db.executemany("INSERT INTO log(name, entry) VALUES(?, ?)", [(log, e) for e in entries])
         db.execute("DELETE FROM log WHERE seq <= (SELECT max(seq) FROM log) - ?", (LOG_LENGTH,))
-
-
-def _steady() -> float:
-    """Return seconds since the machine started, time asleep included where that is known."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
-
-
-def _boot_id() -> str:
-    """Return a name of this run of the machine, or of this process where there is none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return f"{_UNKNOWN_BOOT}{os.getpid()}-{time.time_ns()}"

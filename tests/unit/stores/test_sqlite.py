@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import nearcache.stores.sqlite as module
+import nearcache.stores.sqlite_file as module
 from contract.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, at_once, eventually, forked
 from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreUnavailable
 from nearcache.stores.base import HELD, TAKEN
@@ -135,7 +135,7 @@ def put(store, keys, size=6000):
 
 def here(store, keys):
     """Which keys are there, by a handle's own connection: nothing is touched."""
-    with store._connection() as db:
+    with store._file.connection() as db:
         found = {key for (key,) in db.execute("SELECT key FROM entries")}
     return [key for key in keys if key in found]
 

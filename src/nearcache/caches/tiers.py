@@ -1,0 +1,145 @@
+"""What the faces of a cache share."""
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nearcache.caches.checks import Model
+from nearcache.clock import Clock, monotonic
+from nearcache.codecs.vectors import by_name
+from nearcache.engine.build import open_store
+from nearcache.engine.engine import Engine
+from nearcache.engine.io import AsyncIO
+from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, RowBatch, RowShelf
+from nearcache.errors import ConfigError
+from nearcache.keys import EmbeddingModel, KeySpace, ModelKeys
+from nearcache.near.pick import VectorTier
+from nearcache.options import Options, check_count, check_ttl
+
+__all__ = ["Tiers", "describe", "remake"]
+
+_POLICIES = ("lru",)
+
+
+class Tiers:
+    """What both faces of a cache share: near tier, store, engine, and the models seen so far."""
+
+    def __init__(self, arguments: dict[str, Any], *, clock: Clock = monotonic) -> None:
+        self.arguments = arguments
+        options = arguments["options"]
+        if not isinstance(options, Options):
+            msg = f"options is an Options object, not {options!r}"
+            raise ConfigError(msg)
+        if arguments["policy"] not in _POLICIES:
+            msg = f"unknown policy {arguments['policy']!r}; known: {', '.join(_POLICIES)}"
+            raise ConfigError(msg)
+        self.precision = by_name(arguments["precision"])
+        near = VectorTier(
+            dtype=self.precision.dtype,
+            scaled=self.precision.scaled,
+            max_entries=check_count("max_entries", arguments["max_entries"], least=0),
+            max_bytes=check_count("max_bytes", arguments["max_bytes"], least=0),
+            clock=clock,
+        )
+        self.ttl = check_ttl(arguments["ttl"])
+        if self.ttl == 0:
+            msg = "ttl=0 would store nothing; give seconds, or None for no limit"
+            raise ConfigError(msg)
+        self.space = KeySpace(arguments["namespace"])
+        store, self.owns_store = open_store(arguments["store"], options)
+        self._set(near, store, options, clock)
+
+    def _set(self, near: Any, store: Any, options: Options, clock: Clock) -> None:
+        self._models: dict[Model, RowShelf] = {}
+        self._shelves: dict[bytes, RowShelf] = {}
+        self._lock = threading.Lock()
+        self.engine = Engine(
+            near,
+            store,
+            self.space,
+            shelves=lambda: list(self._shelves.values()),
+            options=options,
+            clock=clock,
+        )
+        self.async_io = AsyncIO()
+        self.views: dict[str, Tiers] = {}
+
+    def view(self, part: str) -> "Tiers":
+        """Return the same tiers under a sub-namespace."""
+        with self._lock:
+            inner = self.views.get(part)
+            if inner is None:
+                inner = self.views[part] = self._view(part)
+            return inner
+
+    def _view(self, part: str) -> "Tiers":
+        inner = Tiers.__new__(Tiers)
+        inner.arguments = {**self.arguments, "views": (*self.arguments.get("views", ()), part)}
+        inner.precision, inner.ttl = self.precision, self.ttl
+        inner.space, inner.owns_store = self.space.inside(part), False
+        engine = self.engine
+        inner._set(engine.near, engine.store, engine.options, engine.clock)
+        return inner
+
+    def count(self, batch: RowBatch, times: NDArray[np.intp], *, near: int = 0) -> None:
+        """Count every text asked for once: ``times`` each of the batch, ``near`` others."""
+        origins = np.bincount(batch.origin, times, minlength=5).astype(np.intp).tolist()
+        loaded = int((batch.origin == LOADED).sum())
+        # a repeat of a text that was loaded is answered by that load
+        coalesced = origins[JOINED] + origins[LOADED] - loaded
+        near += origins[NEAR]
+        saved, absent = near + origins[FAR] + coalesced, origins[ABSENT] + loaded
+        for name, subject, amount in (
+            ("hit", "near", near),
+            ("hit", "store", origins[FAR]),
+            ("miss", batch.shelf.label, absent),
+        ):
+            if amount:
+                self.engine.events.emit(name, subject, amount)
+        self.engine.counters.add(
+            near_hits=near,
+            far_hits=origins[FAR],
+            misses=absent,
+            coalesced=coalesced,
+            saved_loads=saved,
+            bytes_saved=saved * 4 * (batch.shelf.size or 0),
+        )
+
+    def known(self, model: Model) -> RowShelf | None:
+        """Return the shelf of a model that was used before; for the hit path, never raises."""
+        try:
+            return self._models.get(model)
+        except TypeError:  # unhashable: refused elsewhere
+            return None
+
+    def shelf(self, model: Model) -> RowShelf:
+        """Return the shelf of a model; refuses what names none."""
+        try:
+            return self._models[model]
+        except (KeyError, TypeError):
+            given = EmbeddingModel.of(model)
+        with self._lock:
+            shelf = self._shelves.get(given.identity)
+            if shelf is None:
+                keys = ModelKeys(self.space, given.identity)
+                shelf = RowShelf(self.space.name, keys, given.dimensions, given.name)
+                self._shelves[given.identity] = shelf
+            self._models[model] = shelf
+            return shelf
+
+
+def describe(face: object, tiers: Tiers) -> str:
+    """Return a cache's ``repr``, without secrets."""
+    store = tiers.engine.store
+    where = None if store is None else store.address
+    return f"{type(face).__name__}({where!r}, namespace={tiers.space.name!r})"
+
+
+def remake(kind: Any, arguments: dict[str, Any]) -> Any:
+    views = arguments.get("views", ())
+    cache = kind(**{name: value for name, value in arguments.items() if name != "views"})
+    for part in views:
+        cache = cache.view(part)
+    return cache

@@ -1,0 +1,265 @@
+"""An SQLite file as a store needs it: opened safely by many, its clock, its failures explained.
+
+WAL with NORMAL synchronisation: a killed process loses nothing it committed; only a power cut may
+lose the last transactions, never the file.
+"""
+
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from nearcache.clock import monotonic
+from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
+
+__all__ = ["SQLiteFile"]
+
+_APPLICATION_ID = 0x6E636163  # "ncac"
+_LAYOUT = 1
+_BUSY_TIMEOUT = 5.0
+_UNKNOWN_BOOT = "process-"
+
+_READ_ONLY = re.compile("readonly|read-only|unable to open")
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS entries(
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, expires REAL, value BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS by_expiry ON entries(expires) WHERE expires IS NOT NULL;
+CREATE TABLE IF NOT EXISTS uses(id INTEGER PRIMARY KEY, used INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS by_use ON uses(used);
+CREATE TABLE IF NOT EXISTS epochs(name BLOB PRIMARY KEY, token BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS leases(
+    key BLOB PRIMARY KEY, token BLOB NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS log(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL, entry BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class SQLiteFile:
+    """Connections to one file, lent to one thread at a time. Thread-safe.
+
+    ``identity`` is the file's random name: another file under the same path has another.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Begin without connections."""
+        self.identity = b""
+        self.read_only = False
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._setup = threading.Lock()
+        self._writing = threading.Lock()  # threads queue here, processes in SQLite
+        self._clock_start: float | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return f"sqlite:///{self._path}"
+
+    def now(self) -> float:
+        """Return the file's time."""
+        if self._clock_start is None:
+            with self.connection():
+                pass  # opening reads the clock
+        assert self._clock_start is not None, "set when the file is opened"
+        return self._clock_start + _steady()
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection; every failure is a StoreError."""
+        db: sqlite3.Connection | None = None
+        try:
+            try:
+                db = self._idle.pop()
+            except IndexError:
+                db = self._open()
+            yield db
+        except sqlite3.Error as error:
+            if db is not None:
+                db.close()
+                db = None
+            raise self._explained(error) from error
+        except OSError as error:
+            msg = f"{self.address}: {error}"
+            raise StoreUnavailable(msg) from error
+        finally:
+            if db is not None:
+                self._idle.append(db)
+
+    @contextmanager
+    def writer(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection in a transaction that writes."""
+        if self.read_only:
+            msg = f"{self.address} cannot be written; check the permissions of file and folder"
+            raise StoreReadOnly(msg)
+        with self._writing, self.connection() as db, self.transaction(db):
+            yield db
+
+    @contextmanager
+    def transaction(self, db: sqlite3.Connection) -> Iterator[None]:
+        """Commit what the block writes, or nothing of it."""
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _open(self) -> sqlite3.Connection:
+        with self._setup:
+            try:
+                db = self._prepared("rwc")
+            except sqlite3.OperationalError as error:
+                if not _READ_ONLY.search(str(error)):
+                    raise
+                db = self._prepared("ro")
+                self.read_only = True
+            return db
+
+    def _prepared(self, mode: str) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"file:{quote(str(self._path.absolute()))}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=64,
+        )
+        try:
+            db.execute("PRAGMA mmap_size=1073741824")
+            if not self._is_ours(db) and mode == "rwc":
+                db.execute("PRAGMA page_size=8192")
+                _switch_to_wal(db)
+                self._make_tables(db)
+            db.execute("PRAGMA synchronous=NORMAL")
+            self._learn(db, writable=mode == "rwc")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _is_ours(self, db: sqlite3.Connection) -> bool:
+        """Say whether the file has our tables; refuse a file that is somebody else's."""
+        db.execute("BEGIN")  # one snapshot: another process may be making the tables just now
+        try:
+            (identity,) = db.execute("PRAGMA application_id").fetchone()
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            db.execute("COMMIT")
+        if identity != _APPLICATION_ID and tables:
+            msg = f"{self._path} is an SQLite file of another program; name another path"
+            raise StoreUnavailable(msg)
+        return bool(identity == _APPLICATION_ID)
+
+    def _make_tables(self, db: sqlite3.Connection) -> None:
+        with self.transaction(db):
+            for statement in _TABLES.split(";")[:-1]:
+                db.execute(statement)
+            db.execute("INSERT OR IGNORE INTO facts VALUES('file', ?)", (os.urandom(8).hex(),))
+            db.execute(f"PRAGMA user_version={_LAYOUT}")
+            db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+
+    def _learn(self, db: sqlite3.Connection, *, writable: bool) -> None:
+        """Read what the file says of itself: its layout, its name, its clock."""
+        (layout,) = db.execute("PRAGMA user_version").fetchone()
+        if layout != _LAYOUT:
+            msg = f"{self._path} has layout {layout}, this version has {_LAYOUT}; name another path"
+            raise StoreUnavailable(msg)
+        facts = dict(db.execute("SELECT name, value FROM facts").fetchall())
+        try:
+            self.identity = bytes.fromhex(facts["file"])
+            if self._clock_start is None:
+                self._clock_start = self._file_clock(db, facts, writable=writable)
+        except (KeyError, ValueError) as error:
+            msg = f"{self._path} does not say what it is; name another path"
+            raise StoreUnavailable(msg) from error
+
+    def _file_clock(
+        self, db: sqlite3.Connection, facts: dict[str, str], *, writable: bool
+    ) -> float:
+        """Return what to add to the steady clock to get the file's time.
+
+        File time is the wall clock of the first process that opened the file since the machine
+        started, carried on by the clock that never steps: a step of the wall clock kills no live
+        entry and keeps no dead one, and all processes of a boot agree.
+        """
+        boot = _boot_id()
+        if facts.get("boot") == boot:
+            return float(facts["clock"])
+        start = time.time() - _steady()
+        if not writable:
+            return start
+        with self.transaction(db):
+            now = dict(db.execute("SELECT name, value FROM facts").fetchall())
+            if now.get("boot") == boot:
+                return float(now["clock"])
+            db.executemany(
+                "INSERT OR REPLACE INTO facts VALUES(?, ?)",
+                [("boot", boot), ("clock", repr(start))],
+            )
+            if not boot.startswith(_UNKNOWN_BOOT):
+                db.execute("DELETE FROM leases")  # their holders are gone
+        return start
+
+    def _explained(self, error: sqlite3.Error) -> StoreError:
+        text = str(error)
+        if _READ_ONLY.search(text) or "is full" in text:
+            return StoreReadOnly(f"{self.address} cannot be written: {text}")
+        if "locked" in text or "busy" in text:
+            return StoreTimeout(f"{self.address} was locked for {_BUSY_TIMEOUT} s: {text}")
+        if "not a database" in text:
+            return StoreUnavailable(f"{self.address} is no SQLite file; name another path")
+        return StoreUnavailable(f"{self.address}: {text}")
+
+    def reset_after_fork(self) -> None:
+        """Leave the parent's connections alone: closing them here would drop the parent's locks."""
+        _abandoned.extend(self._idle)
+        self.start_anew()
+
+    def close(self) -> None:
+        """Close every connection that is not lent."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+_abandoned: list[sqlite3.Connection] = []
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    """Switch the file to WAL, which SQLite refuses at once while another process is at it."""
+    give_up = monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > give_up:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
+def _steady() -> float:
+    """Return seconds since the machine started, time asleep included where that is known."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
+def _boot_id() -> str:
+    """Return a name of this run of the machine, or of this process where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{_UNKNOWN_BOOT}{os.getpid()}-{time.time_ns()}"
