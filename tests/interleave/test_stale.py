@@ -14,7 +14,7 @@ from nearcache.engine.flights import FlightTable
 from nearcache.stores.base import WRITTEN, Changes
 from nearcache.testing import MemoryStore
 
-SCHEDULES = int(os.environ.get("NEARCACHE_SCHEDULES", "3000"))
+SCHEDULES = int(os.environ.get("NEARCACHE_SCHEDULES", "2500"))
 CHUNKS = 8
 ONE, TWO = TEXTS
 LOAD, INVALIDATE, PUT, GET = ("load", ONE), ("invalidate", ONE), ("put", ONE), ("get", ONE)

@@ -172,4 +172,4 @@ class NearMachine(RuleBasedStateMachine):
 
 
 TestNear = NearMachine.TestCase
-TestNear.settings = settings(max_examples=250, stateful_step_count=80, deadline=None)
+TestNear.settings = settings(max_examples=200, stateful_step_count=80, deadline=None)
