@@ -11,6 +11,9 @@ from nearcache.errors import ConfigError
 __all__ = ["Options", "check_count", "check_ttl", "effective_ttl", "jittered"]
 
 
+_FOR_EVER = 100 * 365.25 * 86400  # what is longer is no limit: no server could count it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Rarely needed settings; the defaults suit most programs.
@@ -74,10 +77,14 @@ def check_ttl(ttl: object) -> float | None:
     """Return a ttl in seconds, or None for no limit; 0 means "do not store"."""
     if ttl is None:
         return None
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or math.isnan(ttl) or ttl < 0:
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or _is_nan(ttl) or ttl < 0:
         msg = f"ttl is seconds (0 stores nothing) or None for no limit, not {ttl!r}"
         raise ConfigError(msg)
-    return None if math.isinf(ttl) else float(ttl)
+    return None if ttl > _FOR_EVER else float(ttl)
+
+
+def _is_nan(number: float) -> bool:
+    return isinstance(number, float) and math.isnan(number)  # an int may be too large for isnan
 
 
 def effective_ttl(ttl: float | EllipsisType | None, default: float | None) -> float | None:

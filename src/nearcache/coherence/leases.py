@@ -7,7 +7,7 @@ life.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from nearcache.errors import StoreError
 
@@ -39,10 +39,11 @@ class LeaseKeeper:
             ticket = self._next
             self._held[ticket] = (keys, token)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="nearcache-leases", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="nearcache-leases", daemon=True)
+                # at the interpreter's exit no thread can be started: the lease is not renewed
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
         try:
             yield
         finally:

@@ -7,15 +7,16 @@ written are kept and delivered before anything else is asked; until then what th
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from nearcache.clock import Clock
+from nearcache.coherence.forgets import Forget, LogReader
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.io import IO
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.events import Events
+from nearcache.keys import KeySpace
 from nearcache.stats import Counters
 from nearcache.stores.base import Store
 
@@ -24,16 +25,29 @@ __all__ = ["Access"]
 log = logging.getLogger("nearcache")
 
 _MOST_QUEUED = 10_000
+_AT_ONCE = 1000
 _QUIET = 60.0  # seconds between two log lines about one kind of failure
 
-_Call = tuple[str, tuple[Any, ...]]
+_Queue = dict[bytes, tuple[bytes]]
+
+
+class _LeftAlone(StoreUnavailable):
+    """The store was not asked, because it failed a moment ago."""
 
 
 class Access:
     """A store behind its breaker and its queue. Thread-safe."""
 
     def __init__(
-        self, store: Store, counters: Counters, events: Events, clock: Clock, *, strict: bool
+        self,
+        store: Store,
+        space: KeySpace,
+        reader: LogReader,
+        counters: Counters,
+        events: Events,
+        clock: Clock,
+        *,
+        strict: bool,
     ) -> None:
         self.store = store
         self.strict = strict
@@ -41,14 +55,18 @@ class Access:
         self._events = events
         self._clock = clock
         self._logged: dict[str, float] = {}
-        self._queued: deque[_Call] = deque()
-        self._hidden: frozenset[bytes] = frozenset()
+        self._space = space
+        self._reader = reader
+        # by key and by epoch key; an entry is a tuple of its own, so that identity tells it apart
+        self._texts: _Queue = {}
+        self._groups: _Queue = {}
         self.start_anew()
 
     def start_anew(self) -> None:
         """Take new locks and a closed breaker: after a fork others may have held the old ones."""
         self._breaker = Breaker(self._clock)
         self._lock = threading.Lock()
+        self._delivering = threading.Lock()
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -67,11 +85,19 @@ class Access:
     ) -> tuple[Any, StoreError | None]:
         """Ask; return (answer, None) or (None, error). A call without an answer answers True."""
         if not self._breaker.allows():
-            msg = f"{self.store.address} failed a moment ago and is left alone for now"
-            return None, StoreUnavailable(msg)
+            return None, self._left_alone()
+        failures = self._breaker.failures
+
+        def now() -> Any:
+            if self._breaker.failures != failures:
+                raise self._left_alone()
+            return getattr(self.store, method)(*arguments)
+
         try:
             await self._deliver(io)
-            answer = await io.store(getattr(self.store, method), *arguments)
+            answer = await io.store(now)
+        except _LeftAlone as error:
+            return None, error
         except StoreUnavailable as error:
             self._breaker.failed()
             return None, self._noted(method, error)
@@ -80,6 +106,9 @@ class Access:
             return None, self._noted(method, error)
         self._breaker.succeeded()
         return True if answer is None else answer, None
+
+    def _left_alone(self) -> "_LeftAlone":
+        return _LeftAlone(f"{self.store.address} failed a moment ago and is left alone for now")
 
     def _noted(self, method: str, error: StoreError) -> StoreError:
         self._counters.add(store_errors=1)
@@ -99,53 +128,68 @@ class Access:
     @property
     def undelivered(self) -> int:
         """How many invalidations have not reached the store yet."""
-        return len(self._queued)
+        return len(self._texts) + len(self._groups)
 
-    def queue(self, method: str, arguments: tuple[Any, ...], everything: _Call) -> None:
-        """Keep an invalidation; too many of them become ``everything``."""
+    def queue_texts(self, keys: Sequence[bytes], entries: Sequence[bytes]) -> None:
+        """Keep the forgetting of texts; too many of them become everything."""
         with self._lock:
-            if len(self._queued) >= _MOST_QUEUED:
-                self._queued.clear()
-                method, arguments = everything
-            self._queued.append((method, arguments))
-            self._hide()
+            self._texts.update((key, (entry,)) for key, entry in zip(keys, entries, strict=True))
+            if len(self._texts) > _MOST_QUEUED:
+                self._texts.clear()
+                self._groups[self._space.everything] = (Forget().pack(self._reader.origin),)
 
-    def _hide(self) -> None:
-        """Note the names that queued calls forget: keys, or the epoch of a group."""
-        names: set[bytes] = set()
-        for _, (first, *_) in self._queued:
-            names.update([first] if isinstance(first, bytes) else first)
-        self._hidden = frozenset(names)
+    def queue_group(self, group: bytes, entry: bytes) -> None:
+        """Keep the forgetting of a group."""
+        with self._lock:
+            self._groups[group] = (entry,)
+
+    def superseded(self, keys: Sequence[bytes]) -> None:
+        """Drop the forgetting of texts that were written since."""
+        if self._texts:
+            with self._lock:
+                for key in keys:
+                    self._texts.pop(key, None)
 
     def shown(
         self, keys: Sequence[bytes], groups: Sequence[bytes], values: list[bytes | None]
     ) -> list[bytes | None]:
         """Return the values without those that this process knows to be forgotten."""
-        hidden = self._hidden
-        if not hidden:
-            return values
-        if not hidden.isdisjoint(groups):
+        if self._groups and any(group in self._groups for group in groups):
             return [None] * len(values)
-        return [None if key in hidden else v for key, v in zip(keys, values, strict=True)]
+        if not self._texts:
+            return values
+        return [None if k in self._texts else v for k, v in zip(keys, values, strict=True)]
 
     async def _deliver(self, io: IO) -> None:
-        """Do what is queued; what the store refuses, but for now only, stays queued."""
-        while self._queued:
-            call = self._queued[0]
-            try:
-                await io.store(getattr(self.store, call[0]), *call[1])
-            except StoreUnavailable:
-                raise
-            except StoreError:  # it can be read, not written: what is queued stays hidden
-                return
-            with self._lock:
-                if self._queued and self._queued[0] is call:
-                    self._queued.popleft()
-                    self._hide()
+        """Bring the store what is queued: one caller does, the others go on; it hides till then."""
+        if not self.undelivered or not self._delivering.acquire(blocking=False):
+            return
+        try:
+            for group, entry in list(self._groups.items()):
+                await io.store(self.store.forget_group, group, self._space.log, *entry)
+                self._delivered(self._groups, [(group, entry)])
+            texts = list(self._texts.items())
+            for at in range(0, len(texts), _AT_ONCE):
+                part = texts[at : at + _AT_ONCE]
+                keys, entries = [key for key, _ in part], [entry for _, (entry,) in part]
+                await io.store(self.store.forget, keys, self._space.log, entries)
+                self._delivered(self._texts, part)
+        except StoreUnavailable:
+            raise
+        except StoreError:  # it can be read, not written: what is queued stays hidden
+            return
+        finally:
+            self._delivering.release()
+
+    def _delivered(self, queue: _Queue, done: Sequence[tuple[bytes, tuple[bytes]]]) -> None:
+        with self._lock:
+            for name, entry in done:
+                if queue.get(name) is entry:  # not queued anew meanwhile
+                    del queue[name]
 
     async def finish(self, io: IO) -> None:
         """Try once more to deliver what is queued."""
-        if self._queued:
+        if self.undelivered:
             await self.attempt(io, "now")
-        if self._queued:
-            log.warning("%d invalidations never reached the store", len(self._queued))
+        if self.undelivered:
+            log.warning("%d invalidations never reached the store", self.undelivered)

@@ -18,13 +18,15 @@ _LONGEST_PAUSE = 2.0
 class Breaker:
     """Says whether to ask. Thread-safe. Units: seconds."""
 
-    __slots__ = ("_clock", "_lock", "_pause", "_until")
+    __slots__ = ("_clock", "_lock", "_pause", "_until", "failures")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._pause = 0.0
         self._until = 0.0
+        self.failures = 0
+        """How many there were; who waited for a turn sees by it that the store failed meanwhile."""
 
     def allows(self) -> bool:
         """Say whether the store may be asked now; during an outage, one caller at a time."""
@@ -46,6 +48,7 @@ class Breaker:
     def failed(self) -> None:
         """Pause, longer each time, at random so that many processes do not return at once."""
         with self._lock:
+            self.failures += 1
             self._pause = min(_LONGEST_PAUSE, 2 * self._pause or _FIRST_PAUSE)
             spread = random.uniform(0.75, 1.25)  # noqa: S311  guards nothing
             self._until = self._clock() + self._pause * spread

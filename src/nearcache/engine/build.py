@@ -41,7 +41,7 @@ def _from_url(url: object, options: Options) -> Store:
         raise ConfigError(msg)
     scheme = url.partition("://")[0].lower()
     if scheme == "sqlite":
-        return _sqlite(url)
+        return _sqlite(url, options)
     if scheme == "memory":
         _take(url, ())
         return MemoryStore()
@@ -56,7 +56,7 @@ def _from_url(url: object, options: Options) -> Store:
     raise ConfigError(msg)
 
 
-def _sqlite(url: str) -> SQLiteStore:
+def _sqlite(url: str, options: Options) -> SQLiteStore:
     given = _take(url, ("max_bytes",))
     # three slashes and a relative path, four for an absolute one, as everywhere in Python
     path = unquote(url.partition("://")[2].partition("?")[0])
@@ -64,8 +64,9 @@ def _sqlite(url: str) -> SQLiteStore:
         msg = f"an SQLite URL is sqlite:///relative.db or sqlite:////absolute.db, not {url!r}"
         raise ConfigError(msg)
     if "max_bytes" in given:
-        return SQLiteStore(path[1:], max_bytes=parse_bytes(given["max_bytes"]))
-    return SQLiteStore(path[1:])
+        size = parse_bytes(given["max_bytes"])
+        return SQLiteStore(path[1:], max_bytes=size, timeout=options.store_timeout)
+    return SQLiteStore(path[1:], timeout=options.store_timeout)
 
 
 def _take(url: str, known: tuple[str, ...]) -> dict[str, str]:

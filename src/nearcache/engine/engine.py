@@ -7,7 +7,6 @@ both faces.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +73,12 @@ class Engine:
         self.closed = False
         self.generation = 0  # rises when the log had a gap: older flights install nothing
         self._opening: Flight | None = None
-        self._everything = space.everything
         self._evictions_before = self._expirations_before = 0
         if store is not None:
             strict = options.on_store_error == "raise"
-            self.access = Access(store, self.counters, self.events, clock, strict=strict)
+            self.access = Access(
+                store, space, self.reader, self.counters, self.events, clock, strict=strict
+            )
             self.keeper = LeaseKeeper(store.renew, options.lease)
             self._opening = Flight(None, None)
         fork.join(self)
@@ -224,9 +224,11 @@ class Engine:
             _, error = await access.attempt(
                 io, "write", batch.keys, packed, seconds, names.log, entries
             )
+            if error is None:
+                access.superseded(batch.keys)
         if error is not None:
             # the store may hold an older value: what could not be written is forgotten there
-            access.queue("forget", (batch.keys, names.log, entries), self._forget_all())
+            access.queue_texts(batch.keys, entries)
             if access.strict:
                 raise error
 
@@ -266,7 +268,7 @@ class Engine:
             stored = sum(value is not None and valid.wins(value) for value in shown)
             _, error = await access.attempt(io, "forget", keys, shelf.keys.log, entries)
         if error is not None:
-            access.queue("forget", (keys, shelf.keys.log, entries), self._forget_all())
+            access.queue_texts(keys, entries)
         return stored, error
 
     async def forget_group(
@@ -285,7 +287,7 @@ class Engine:
                 arguments = (group, log_name, gone.pack(self.reader.origin))
                 _, error = await self.access.attempt(io, "forget_group", *arguments)
                 if error is not None:
-                    self.access.queue("forget_group", arguments, self._forget_all())
+                    self.access.queue_group(group, arguments[2])
         finally:  # whatever became of the store
             dropped = self._drop_shelves(shelves)
         self.counters.add(invalidations=1)
@@ -296,10 +298,6 @@ class Engine:
     def _raise_if_strict(self, error: StoreError | None) -> None:
         if error is not None and self.access is not None and self.access.strict:
             raise error
-
-    def _forget_all(self) -> tuple[str, tuple[Any, ...]]:
-        forget_all = Forget().pack(self.reader.origin)
-        return "forget_group", (self._everything, self.reader.log, forget_all)
 
     def _drop_near(self, shelf: RowShelf, keys: Sequence[bytes], digests: Sequence[bytes]) -> int:
         with self.flights.lock:
@@ -412,15 +410,9 @@ class Engine:
         self.closed = True
         fork.leave(self)
 
-    def before_fork(self) -> None:
-        """Take the locks, so that the child copies nothing that is half done."""
-        self.flights.lock.acquire()
-        self.near.lock.acquire()
-
-    def after_fork(self) -> None:
-        """Let the locks go."""
-        self.near.lock.release()
-        self.flights.lock.release()
+    def fork_locks(self) -> Sequence[fork.Lock]:
+        """Return the locks to hold at a fork, so that the child copies nothing half done."""
+        return (self.flights.lock, self.near.lock)
 
     def start_anew(self) -> None:
         """Let go, in a forked child, of what belongs to the parent's threads."""

@@ -7,26 +7,35 @@ child starts anew without the threads, flights and connections that stayed in th
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import Protocol
 
 __all__ = ["Member", "join", "leave", "members"]
 
 
+class Lock(Protocol):
+    """A lock."""
+
+    def acquire(self) -> bool:
+        """Take it."""
+
+    def release(self) -> None:
+        """Let it go."""
+
+
 class Member(Protocol):
     """Who wants to know of forks."""
 
-    def before_fork(self) -> None:
-        """Take the locks."""
-
-    def after_fork(self) -> None:
-        """Let the locks go."""
+    def fork_locks(self) -> Sequence[Lock]:
+        """Return the locks to take, in lock order; the same number for every member."""
 
     def start_anew(self) -> None:
         """Let go, in the child, of what belongs to the parent's threads."""
 
 
 _members: "weakref.WeakSet[Member]" = weakref.WeakSet()
-_locked: list[Member] = []
+_held: list[Lock] = []
+_forking: list[Member] = []
 _guard = threading.Lock()
 
 
@@ -50,22 +59,26 @@ def members() -> list[Member]:
 
 def _before() -> None:
     _guard.acquire()
-    for member in list(_members):
-        member.before_fork()
-        _locked.append(member)
+    _forking.extend(_members)
+    # level by level, not member by member: members may share a lock of the second level, and a
+    # thread that holds a first-level lock of one may be waiting for it
+    for level in zip(*(member.fork_locks() for member in _forking), strict=True):
+        for lock in level:
+            lock.acquire()
+            _held.append(lock)
 
 
 def _after_in_parent() -> None:
+    while _held:
+        _held.pop().release()
+    _forking.clear()
     _guard.release()
-    while _locked:
-        _locked.pop().after_fork()
 
 
 def _after_in_child() -> None:
-    _guard.release()
-    while _locked:
-        member = _locked.pop()
-        member.after_fork()
+    members_here = list(_forking)
+    _after_in_parent()
+    for member in members_here:
         member.start_anew()
 
 

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
@@ -132,9 +132,13 @@ class BlockingIO:
                 failed.set()
                 raise
 
-        with ThreadPoolExecutor(min(limit, len(steps)), "nearcache-load") as pool:
-            futures = [pool.submit(copy_context().run, take, step) for step in steps]
-        return [result for future in futures for result in future.result()]
+        pool = ThreadPoolExecutor(min(limit, len(steps)), "nearcache-load")
+        futures: list[Future[list[T]]] = []
+        with suppress(RuntimeError):  # at the interpreter's exit no thread can be started
+            futures.extend(pool.submit(copy_context().run, take, step) for step in steps)
+        pool.shutdown()
+        results = [result for future in futures for result in future.result()]
+        return results + [_through(step) for step in steps[len(futures) :]]
 
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it here."""

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from nearcache.clock import monotonic
 from nearcache.entry import Mark
@@ -27,12 +28,15 @@ __all__ = ["SQLiteStore"]
 _DEFAULT_MAX_BYTES = 4 * 2**30
 _LEAST_MAX_BYTES = 2**20
 _MOST_TOUCHES = 50_000
+_PATIENCE = (0.5, 1.0, 5.0)
 _AT_ONCE = 10_000  # names per SELECT: SQLite allows 32,766 parameters
 
 
 class SQLiteStore:
     """Values in one SQLite file, shared by all processes of this machine.
 
+    timeout: seconds to wait for other writers; "auto" waits half a second before a load, one after
+        it, five to put or forget.
     max_bytes: what the file's used pages may take; beyond it the least recently used entries
         leave. Default 4 GiB.
 
@@ -40,9 +44,14 @@ class SQLiteStore:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, max_bytes: int = _DEFAULT_MAX_BYTES
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_bytes: int = _DEFAULT_MAX_BYTES,
+        timeout: float | Literal["auto"] = "auto",
     ) -> None:
-        self._path = Path(path)
+        # resolved now: a chdir later must not make two files of one store
+        self._path = Path(path).absolute()
         if not str(path) or self._path.is_dir():
             msg = f"SQLiteStore takes the path of a file, not {str(path)!r}"
             raise ConfigError(msg)
@@ -54,6 +63,9 @@ class SQLiteStore:
             msg = f"max_bytes is a whole number of at least {_LEAST_MAX_BYTES}, not {max_bytes!r}"
             raise ConfigError(msg)
         self._max_bytes = max_bytes
+        self._timeout = timeout
+        lease, fill, put = _PATIENCE if timeout == "auto" else (timeout, timeout, timeout)
+        self._lease_patience, self._fill_patience, self._patience = lease, fill, put
         self._file = SQLiteFile(self._path)
         self._touched: dict[int, int] = {}
 
@@ -66,7 +78,7 @@ class SQLiteStore:
         return f"SQLiteStore({str(self._path)!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_remake, (str(self._path), self._max_bytes))
+        return (_remake, (str(self._path), self._max_bytes, self._timeout))
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -135,7 +147,7 @@ class SQLiteStore:
     ) -> list[bool | bytes]:
         """Claim the right to load."""
         answers: list[bool | bytes] = []
-        with self._file.writer() as db:
+        with self._file.writer(self._lease_patience) as db:
             now = self.now()
             for key in keys:
                 value = _value(db, key, now)
@@ -153,7 +165,7 @@ class SQLiteStore:
 
     def renew(self, keys: Sequence[bytes], token: bytes, seconds: float) -> None:
         """Prolong leases that are still held."""
-        with self._file.writer() as db:
+        with self._file.writer(self._lease_patience) as db:
             now = self.now()
             db.executemany(
                 "UPDATE leases SET expires = ? WHERE key = ? AND token = ? AND expires > ?",
@@ -162,7 +174,7 @@ class SQLiteStore:
 
     def release(self, keys: Sequence[bytes], token: bytes) -> None:
         """Give leases back."""
-        with self._file.writer() as db:
+        with self._file.writer(self._lease_patience) as db:
             _release(db, keys, token)
 
     def fill(
@@ -175,7 +187,7 @@ class SQLiteStore:
     ) -> list[bool | bytes]:
         """Write loaded values whose lease is held; the first writer wins."""
         answers: list[bool | bytes] = []
-        with self._file.writer() as db:
+        with self._file.writer(self._fill_patience) as db:
             now = self.now()
             self._make_room(db, sum(map(len, values)))
             for key, value, life in zip(keys, values, lives(ttl, len(keys)), strict=True):
@@ -204,7 +216,7 @@ class SQLiteStore:
         entries: Sequence[bytes],
     ) -> None:
         """Write values whatever is there."""
-        with self._file.writer() as db:
+        with self._file.writer(self._patience) as db:
             now = self.now()
             self._make_room(db, sum(map(len, values)))
             changed: list[bytes] = []
@@ -229,7 +241,7 @@ class SQLiteStore:
 
     def forget(self, keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> int:
         """Delete values and leases, and log it."""
-        with self._file.writer() as db:
+        with self._file.writer(self._patience) as db:
             now = self.now()
             found = sum(_value(db, key, now) is not None for key in keys)
             names = [(key,) for key in keys]
@@ -240,13 +252,13 @@ class SQLiteStore:
 
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, and log it."""
-        with self._file.writer() as db:
+        with self._file.writer(self._patience) as db:
             db.execute("INSERT OR REPLACE INTO epochs VALUES(?, ?)", (group, os.urandom(16)))
             _log(db, log, [entry])
 
     def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Delete keys that still hold exactly these bytes."""
-        with self._file.writer() as db:
+        with self._file.writer(self._lease_patience) as db:
             _delete(
                 db,
                 [
@@ -260,7 +272,7 @@ class SQLiteStore:
         """Delete what has expired, a slice per transaction, so that nobody waits long."""
         deleted = 0
         while True:
-            with self._file.writer() as db:
+            with self._file.writer(self._patience) as db:
                 now = self.now()
                 db.execute("DELETE FROM leases WHERE expires <= ?", (now,))
                 names = db.execute(
@@ -318,15 +330,15 @@ class SQLiteStore:
         """Write down what was used, and close every connection."""
         if self._touched and not self._file.read_only:
             try:
-                with self._file.writer() as db:
+                with self._file.writer(self._patience) as db:
                     self._flush_touches(db)
             except StoreError:
                 self._touched = {}  # only the order of eviction suffers
         self._file.close()
 
 
-def _remake(path: str, max_bytes: int) -> SQLiteStore:
-    return SQLiteStore(path, max_bytes=max_bytes)
+def _remake(path: str, max_bytes: int, timeout: float | Literal["auto"]) -> SQLiteStore:
+    return SQLiteStore(path, max_bytes=max_bytes, timeout=timeout)
 
 
 def _marks(values: Sequence[bytes]) -> str:

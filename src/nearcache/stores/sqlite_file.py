@@ -97,13 +97,23 @@ class SQLiteFile:
                 self._idle.append(db)
 
     @contextmanager
-    def writer(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection in a transaction that writes."""
+    def writer(self, patience: float) -> Iterator[sqlite3.Connection]:
+        """Lend a connection in a transaction that writes; waits ``patience`` seconds for it."""
         if self.read_only:
             msg = f"{self.address} cannot be written; check the permissions of file and folder"
             raise StoreReadOnly(msg)
-        with self._writing, self.connection() as db, self.transaction(db):
-            yield db
+        started = monotonic()
+        if not self._writing.acquire(timeout=patience):
+            msg = f"{self.address} was being written for {patience} s"
+            raise StoreTimeout(msg)
+        try:
+            with self.connection() as db:
+                left = max(0.0, patience - (monotonic() - started))
+                db.execute(f"PRAGMA busy_timeout={int(left * 1000)}")
+                with self.transaction(db):
+                    yield db
+        finally:
+            self._writing.release()
 
     @contextmanager
     def transaction(self, db: sqlite3.Connection) -> Iterator[None]:
@@ -130,7 +140,7 @@ class SQLiteFile:
 
     def _prepared(self, mode: str) -> sqlite3.Connection:
         db = sqlite3.connect(
-            f"file:{quote(str(self._path.absolute()))}?mode={mode}",
+            f"file:{quote(str(self._path))}?mode={mode}",
             uri=True,
             timeout=_BUSY_TIMEOUT,
             isolation_level=None,
@@ -218,7 +228,7 @@ class SQLiteFile:
         if _READ_ONLY.search(text) or "is full" in text:
             return StoreReadOnly(f"{self.address} cannot be written: {text}")
         if "locked" in text or "busy" in text:
-            return StoreTimeout(f"{self.address} was locked for {_BUSY_TIMEOUT} s: {text}")
+            return StoreTimeout(f"{self.address} is being written by another process: {text}")
         if "not a database" in text:
             return StoreUnavailable(f"{self.address} is no SQLite file; name another path")
         return StoreUnavailable(f"{self.address}: {text}")
