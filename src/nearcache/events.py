@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 
 __all__ = ["Events", "Subscriber"]
 
@@ -9,6 +10,10 @@ Subscriber = Callable[[str, object, object], None]
 """Called with the event's name, what it is about, and how many or why."""
 
 log = logging.getLogger("nearcache")
+
+
+_inside: ContextVar[bool] = ContextVar("nearcache_inside_callback", default=False)
+# what a callback does with a cache is no event: it would be called for its own doings, for ever
 
 
 class Events:
@@ -30,8 +35,14 @@ class Events:
 
     def emit(self, name: str, subject: object, detail: object) -> None:
         """Call every subscriber; one that raises is logged, never felt."""
-        for callback in self._subscribers:
-            try:
-                callback(name, subject, detail)
-            except Exception:
-                log.exception("a subscriber of nearcache raised at %s", name)
+        if not self._subscribers or _inside.get():
+            return
+        token = _inside.set(True)
+        try:
+            for callback in self._subscribers:
+                try:
+                    callback(name, subject, detail)
+                except Exception:
+                    log.exception("a subscriber of nearcache raised at %s", name)
+        finally:
+            _inside.reset(token)

@@ -69,7 +69,10 @@ class _Turns:
 
     def _start_anew(self) -> None:
         self._pid = getpid()
-        self._gate = threading.BoundedSemaphore(self._limit)
+        # Ctrl-C cannot come between taking a plain lock and entering its block
+        self._gate: threading.Lock | threading.Semaphore = (
+            threading.Lock() if self._limit == 1 else threading.BoundedSemaphore(self._limit)
+        )
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
         self._gates = WeakKeyDictionary()
 

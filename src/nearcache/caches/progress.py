@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 __all__ = ["Bar", "Progress"]
 
@@ -27,8 +28,9 @@ class Bar:
         if self._tell is not None:
             self._tell(done, self._total)
         elif self._show:
-            filled = _WIDTH * done // max(1, self._total)
+            filled = min(_WIDTH, _WIDTH * done // self._total) if self._total else 0
             bar = "#" * filled + "." * (_WIDTH - filled)
-            end = "\n" if done >= self._total else ""
-            sys.stderr.write(f"\rembedding [{bar}] {done}/{self._total}{end}")
-            sys.stderr.flush()
+            end = "\n" if done >= self._total > 0 else ""
+            with suppress(OSError, ValueError, AttributeError):  # no stderr, or a closed one
+                sys.stderr.write(f"\rembedding [{bar}] {done}/{self._total or '?'}{end}")
+                sys.stderr.flush()

@@ -103,18 +103,16 @@ class Engine:
             return
         while wanted:
             flight = Flight(batch.shelf.name, io.loop)
-            trip = Trip(self, io, flight, batch, loader, life)
-            mine, theirs = self.flights.claim(flight, batch.keys, wanted)
+            crew = flight.board()
             try:
+                mine, theirs = self.flights.claim(flight, batch.keys, wanted)
                 if mine:
-                    await trip.fly(mine)
+                    await Trip(self, io, flight, batch, loader, life).fly(mine)
             finally:
                 flight.left = True
-                keys = batch.keys_at(mine)
-                if flight.aloft:
-                    keys = [key for key in keys if key not in flight.aloft]
-                self.flights.finish(flight, keys)
+                self.flights.abandon(flight, batch.keys)
                 batch.shared |= flight.joined
+                del crew
             # what we claimed has landed: only now may we wait, or two calls could wait for
             # each other's keys for ever
             wanted = []

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 __all__ = ["ABOARD", "ABSENT", "RELEASED", "Failed", "Flight", "FlightTable", "Landed", "Outcome"]
 
@@ -44,7 +45,7 @@ class Failed:
 
 
 class _Mark:
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
 
 ABSENT = _Mark()
@@ -61,10 +62,12 @@ class Flight:
     """
 
     __slots__ = (
+        "_crew",
         "_lock",
         "_outcomes",
         "_waiters",
         "aloft",
+        "claimed",
         "joined",
         "left",
         "looked",
@@ -81,6 +84,8 @@ class Flight:
         self.writes = writes
         self.looked = self.left = self.joined = False
         self.aloft: set[bytes] = set()
+        self.claimed: Sequence[bytes] = ()
+        self._crew: ref[_Mark] | None = None
         self._lock = threading.Lock()
         self._outcomes: dict[bytes, Outcome] = {}
         self._waiters: list[Callable[[], None]] = []
@@ -110,10 +115,21 @@ class Flight:
         """Say whether a waiter has nothing more to wait for."""
         return (reading and self.looked) or all(key in self._outcomes for key in keys)
 
+    def board(self) -> object:
+        """Return what the call holds as long as it runs, and nobody else does."""
+        crew = _Mark()
+        self._crew = ref(crew)
+        return crew
+
     @property
     def stranded(self) -> bool:
-        """Whether the loop it ran on was closed under it: it will never settle anything."""
-        return self.loop is not None and self.loop.is_closed()
+        """Whether it will never settle anything: its loop was closed under it, or its call is gone.
+
+        A call may be gone without having cleaned up: Ctrl-C may hit the cleaning-up itself.
+        """
+        if self.loop is not None and self.loop.is_closed():
+            return True
+        return self._crew is not None and self._crew() is None and not self.aloft
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` at every change."""
@@ -149,6 +165,7 @@ class FlightTable:
         with self.lock:
             wanted = [keys[position] for position in positions]
             if self._flights.keys().isdisjoint(wanted):
+                flight.claimed = wanted
                 self._flights.update(dict.fromkeys(wanted, flight))
                 return list(positions), theirs
             for position in positions:
@@ -158,6 +175,7 @@ class FlightTable:
                 else:
                     owner.joined = True
                     theirs.setdefault(owner, []).append(position)
+            flight.claimed = [keys[position] for position in mine]
         return mine, theirs
 
     def take_over(self, flight: Flight, keys: Sequence[bytes]) -> set[bytes]:
@@ -188,6 +206,13 @@ class FlightTable:
                     if self._flights.get(key) is flight:
                         del self._flights[key]
         flight.settle(outcomes)
+
+    def abandon(self, flight: Flight, keys: Iterable[bytes]) -> None:
+        """Release whatever the flight still has, but for what is aloft."""
+        with self.lock:  # a claim that was interrupted may have noted less than it took
+            left = {key for key in keys if self._flights.get(key) is flight}
+        left.update(flight.unsettled(flight.claimed))
+        self.finish(flight, left - flight.aloft)
 
     def finish(self, flight: Flight, keys: Iterable[bytes]) -> None:
         """Release whatever has not settled; nothing happens where all has."""

@@ -6,10 +6,11 @@ one step.
 """
 
 import asyncio
+import inspect
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from contextvars import copy_context
@@ -23,7 +24,7 @@ __all__ = ["IO", "AsyncIO", "BlockingIO", "Loader", "Step", "run"]
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 _STORE_THREADS = 8
-_LOOP_CHECK = 1.0  # seconds between looks whether a foreign loop was closed under its flight
+_LOOK_AROUND = 1.0  # seconds between looks whether a flight is stranded
 
 
 class Loader(Protocol):
@@ -134,10 +135,16 @@ class BlockingIO:
 
         pool = ThreadPoolExecutor(min(limit, len(steps)), "nearcache-load")
         futures: list[Future[list[T]]] = []
-        with suppress(RuntimeError):  # at the interpreter's exit no thread can be started
-            futures.extend(pool.submit(copy_context().run, take, step) for step in steps)
+        try:
+            with suppress(RuntimeError):  # at the interpreter's exit no thread can be started
+                futures.extend(pool.submit(copy_context().run, take, step) for step in steps)
+            results = [result for future in futures for result in future.result()]
+        except BaseException as error:
+            failed.set()
+            # an error waits for the calls under way, Ctrl-C does not; neither starts another
+            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+            raise
         pool.shutdown()
-        results = [result for future in futures for result in future.result()]
         return results + [_through(step) for step in steps[len(futures) :]]
 
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
@@ -153,7 +160,7 @@ class BlockingIO:
         flight.subscribe(changed.set)
         try:
             while not ready() and not flight.stranded:
-                changed.wait(_LOOP_CHECK if flight.loop else None)
+                changed.wait(_LOOK_AROUND)
                 changed.clear()
         finally:
             flight.unsubscribe(changed.set)
@@ -220,10 +227,14 @@ class AsyncIO:
             if loader.is_async:
                 return await _awaited(loader, inputs)
             if aboard:  # a model that came back through its cache holds one of its own threads
-                return await asyncio.to_thread(_call, loader, inputs, flight)
-            return await asyncio.get_running_loop().run_in_executor(
-                self._loader_threads(loader), copy_context().run, _call, loader, inputs, flight
-            )
+                output = await asyncio.to_thread(_call, loader, inputs, flight)
+            else:
+                pool, within = self._loader_threads(loader), copy_context().run
+                output = await asyncio.get_running_loop().run_in_executor(
+                    pool, within, _call, loader, inputs, flight
+                )
+            # a plain function around an asynchronous one: its promise is kept here
+            return await output if inspect.isawaitable(output) else output
         finally:
             with suppress(ValueError):  # collected with its loop, in another context
                 ABOARD.reset(token)
@@ -297,9 +308,8 @@ class AsyncIO:
         flight.subscribe(wake)
         try:
             while not ready() and not flight.stranded:
-                elsewhere = flight.loop is not None and flight.loop is not loop
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _LOOP_CHECK if elsewhere else None)
+                    await asyncio.wait_for(changed.wait(), _LOOK_AROUND)
                 changed.clear()
         finally:
             flight.unsubscribe(wake)
@@ -330,9 +340,14 @@ def _call(loader: Loader, inputs: list[Any], flight: Flight) -> Any:
     token = ABOARD.set((*ABOARD.get(), flight))
     try:
         with loader.turn():
-            return loader.call(inputs)
+            output = loader.call(inputs)
+            return list(output) if isinstance(output, Iterator) else output
     finally:
         ABOARD.reset(token)
+
+
+async def _kept(promise: Awaitable[T]) -> T:
+    return await promise
 
 
 async def _awaited(loader: Loader, inputs: list[Any]) -> Any:

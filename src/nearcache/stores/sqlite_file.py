@@ -57,6 +57,8 @@ class SQLiteFile:
         self.identity = b""
         self.read_only = False
         self._idle: deque[sqlite3.Connection] = deque()
+        self._place: tuple[int, int] | None = None  # device and number of the file we opened
+        self._size = 0
         self._setup = threading.Lock()
         self._writing = threading.Lock()  # threads queue here, processes in SQLite
         self._clock_start: float | None = None
@@ -78,11 +80,14 @@ class SQLiteFile:
     def connection(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection; every failure is a StoreError."""
         db: sqlite3.Connection | None = None
+        place = None
         try:
+            self._look_at_place()
             try:
                 db = self._idle.pop()
             except IndexError:
                 db = self._open()
+            place = self._place
             yield db
         except sqlite3.Error as error:
             if db is not None:
@@ -94,7 +99,34 @@ class SQLiteFile:
             raise StoreUnavailable(msg) from error
         finally:
             if db is not None:
-                self._idle.append(db)
+                self._give_back(db, place)
+
+    def _give_back(self, db: sqlite3.Connection, place: tuple[int, int] | None) -> None:
+        if place == self._place:
+            self._idle.append(db)
+        else:
+            db.close()
+
+    def _look_at_place(self) -> None:
+        """Let go of a file that was removed, replaced or cut while we had it open.
+
+        A removed file would go on being ours alone; and reading a mapped file past its new end
+        ends the process (SIGBUS).
+        """
+        if self._place is None:
+            return
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            place, size = None, 0
+        else:
+            place, size = (found.st_dev, found.st_ino), found.st_size
+        if place == self._place and size >= self._size:
+            self._size = size
+            return
+        with self._setup:
+            self.close()
+            self._place, self._clock_start, self.read_only = None, None, False
 
     @contextmanager
     def writer(self, patience: float) -> Iterator[sqlite3.Connection]:
@@ -155,6 +187,8 @@ class SQLiteFile:
                 self._make_tables(db)
             db.execute("PRAGMA synchronous=NORMAL")
             self._learn(db, writable=mode == "rwc")
+            found = self._path.stat()
+            self._place, self._size = (found.st_dev, found.st_ino), found.st_size
         except BaseException:
             db.close()
             raise

@@ -279,7 +279,7 @@ def test_a_thread_and_a_task_wait_for_one_flight(async_io):
 
 
 def test_a_wait_ends_when_the_loop_of_the_flight_is_closed(monkeypatch):
-    monkeypatch.setattr(io_module, "_LOOP_CHECK", 0.005)
+    monkeypatch.setattr(io_module, "_LOOK_AROUND", 0.005)
     loop = asyncio.new_event_loop()
     flight = Flight("shelf", loop)
     results = []
