@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nearcache import AsyncEmbeddingCache, EmbeddingCache, Options
-from nearcache.caches.embeddings import Tiers
+from nearcache.caches.tiers import Tiers
 from nearcache.testing import ManualClock
 
 __all__ = [

@@ -3,7 +3,7 @@
 import pytest
 
 from embedders import M, ManualClock, Model, cache_with_clock, same, vector, vectors
-from nearcache import MemoryStore, Options, StoreUnavailable
+from nearcache import MemoryStore, Options, StoreReadOnly, StoreUnavailable
 from nearcache.stores.base import LOG_LENGTH
 
 SOON = Options(link_timeout=0.0)
@@ -242,6 +242,57 @@ def test_a_forget_during_an_outage_reaches_the_other_processes_after_it(forget):
     clock.advance(10)
     now = other.get("text", M)
     assert now is None or same(now, vector("newer"))
+
+
+class ReadOnly(MemoryStore):
+    """Refuses every write while it is ``locked``; what it has can be read."""
+
+    locked = False
+
+    def _refuse(self):
+        if self.locked:
+            raise StoreReadOnly("read-only")
+
+    def lease(self, *arguments):
+        self._refuse()
+        return super().lease(*arguments)
+
+    def write(self, *arguments):
+        self._refuse()
+        super().write(*arguments)
+
+    def forget(self, *arguments):
+        self._refuse()
+        return super().forget(*arguments)
+
+    def forget_group(self, *arguments):
+        self._refuse()
+        super().forget_group(*arguments)
+
+
+@forgets
+def test_a_forget_that_the_store_refuses_hides_what_it_named(forget):
+    store = ReadOnly()
+    cache = cache_with_clock(ManualClock(), store, max_entries=0)
+    cache.put("text", vector("text"), M)
+    store.locked = True
+    forget(cache)
+    assert cache.get("text", M) is None
+    assert cache.get_stats().undelivered == 1
+    model = Model()
+    assert same(cache.wrap(model, M)("text"), vector("text"))
+    assert len(model.calls) == 1
+
+
+def test_a_forget_that_the_store_refuses_hides_nothing_else():
+    store = ReadOnly()
+    cache = cache_with_clock(ManualClock(), store, max_entries=0)
+    cache.put_batch(TEXTS, vectors(TEXTS), M)
+    store.locked = True
+    cache.invalidate("text", M)
+    assert same(cache.get("other", M), vector("other"))
+    cache.invalidate_by_model("another model")
+    assert same(cache.get("other", M), vector("other"))
 
 
 def test_near_copies_serve_through_an_outage_of_any_length():
