@@ -3,8 +3,9 @@
 import math
 import random
 from dataclasses import dataclass
+from numbers import Integral, Real
 from types import EllipsisType
-from typing import Literal
+from typing import Any, Literal
 
 from nearcache.errors import ConfigError
 
@@ -57,7 +58,7 @@ class Options:
 
 
 def _check_number(name: str, value: object, *, least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         msg = f"{name} is a number of at least {least}, not {value!r}"
         raise ConfigError(msg)
     if not math.isfinite(value) or value < least:
@@ -67,24 +68,25 @@ def _check_number(name: str, value: object, *, least: float) -> None:
 
 def check_count(name: str, value: object, *, least: int) -> int:
     """Return ``value`` if it is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         msg = f"{name} is a whole number of at least {least}, not {value!r}"
         raise ConfigError(msg)
-    return value
+    return int(value)
 
 
 def check_ttl(ttl: object) -> float | None:
     """Return a ttl in seconds, or None for no limit; 0 means "do not store"."""
     if ttl is None:
         return None
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or _is_nan(ttl) or ttl < 0:
+    if isinstance(ttl, bool) or not isinstance(ttl, Real) or _is_nan(ttl) or ttl < 0:
         msg = f"ttl is seconds (0 stores nothing) or None for no limit, not {ttl!r}"
         raise ConfigError(msg)
-    return None if ttl > _FOR_EVER else float(ttl)
+    seconds: Any = ttl
+    return None if seconds > _FOR_EVER else float(seconds)
 
 
-def _is_nan(number: float) -> bool:
-    return isinstance(number, float) and math.isnan(number)  # an int may be too large for isnan
+def _is_nan(number: Real) -> bool:
+    return number != number  # noqa: PLR0124  an int may be too large for math.isnan
 
 
 def effective_ttl(ttl: float | EllipsisType | None, default: float | None) -> float | None:

@@ -61,7 +61,8 @@ class AsyncCachedEmbeddingGenerator:
         ``encode`` or ``embed_documents``/``embed_query``; sync or async.
     max_batch: texts per call of the generator.
     max_concurrency: calls under way at once, of an asynchronous generator on each event loop; 1
-        for a synchronous generator, since local models are not thread-safe.
+        for a synchronous generator, since local models are not thread-safe. One that calls back
+        into the cache from threads of its own needs more, or waits for its own turn.
     progress: True shows a bar on stderr; a callable gets (texts done, texts in all).
 
     Thread-safe; one object serves several event loops.

@@ -451,14 +451,19 @@ class AsyncEmbeddingCache:
         self._tiers.engine.reset_stats()
 
     async def close(self) -> None:
-        """End: close the store if this cache made it. May be called again."""
+        """End: close the store if this cache made it. May be called again.
+
+        Closing a view does nothing: it lives as long as the cache it is a view of.
+        """
         tiers = self._tiers
-        for child in tiers.views.values():
-            await AsyncEmbeddingCache._face(child, self._io).close()
-        await tiers.engine.close(self._io)
+        if tiers.is_view:
+            return
+        for one in tiers.with_views():
+            await one.engine.close(self._io)
         if tiers.owns_store and tiers.engine.store is not None:
             await self._io.store(tiers.engine.store.close)
-        tiers.async_io.close()
+        for one in tiers.with_views():
+            one.async_io.close()
 
     async def __aenter__(self) -> Self:
         return self

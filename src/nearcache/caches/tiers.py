@@ -65,6 +65,7 @@ class Tiers:
         )
         self.async_io = AsyncIO()
         self.views: dict[str, Tiers] = {}
+        self.is_view = False
 
     def view(self, part: str) -> "Tiers":
         """Return the same tiers under a sub-namespace."""
@@ -74,6 +75,10 @@ class Tiers:
                 inner = self.views[part] = self._view(part)
             return inner
 
+    def with_views(self) -> "list[Tiers]":
+        """Return these tiers and those of all views."""
+        return [self, *(one for view in list(self.views.values()) for one in view.with_views())]
+
     def _view(self, part: str) -> "Tiers":
         inner = Tiers.__new__(Tiers)
         inner.arguments = {**self.arguments, "views": (*self.arguments.get("views", ()), part)}
@@ -81,6 +86,7 @@ class Tiers:
         inner.space, inner.owns_store = self.space.inside(part), False
         engine = self.engine
         inner._set(engine.near, engine.store, engine.options, engine.clock)
+        inner.is_view = True
         return inner
 
     def count(self, batch: RowBatch, times: NDArray[np.intp], *, near: int = 0) -> None:

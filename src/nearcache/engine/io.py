@@ -109,14 +109,27 @@ class BlockingIO:
 
     async def load(self, loader: Loader, inputs: list[Any], flight: Flight) -> Any:
         """Call here; an asynchronous loader runs on one private loop thread."""
-        if loader.is_async:
-            token = ABOARD.set((*ABOARD.get(), flight))
-            try:
-                future = asyncio.run_coroutine_threadsafe(_awaited(loader, inputs), _private_loop())
-            finally:
-                ABOARD.reset(token)
-            return future.result()
-        return _call(loader, inputs, flight)
+        if not loader.is_async:
+            output = _call(loader, inputs, flight)
+            # a plain function around an asynchronous one: its promise is kept here
+            return self._promised(output) if inspect.isawaitable(output) else output
+        token = ABOARD.set((*ABOARD.get(), flight))
+        try:
+            return self._promised(_awaited(loader, inputs))
+        finally:
+            ABOARD.reset(token)
+
+    @staticmethod
+    def _promised(promise: Awaitable[Any]) -> Any:
+        """Keep a promise on the private loop."""
+        try:
+            loop = _private_loop()
+        except RuntimeError:  # at the interpreter's exit no thread can be started
+            return asyncio.run(_kept(promise))
+        if asyncio._get_running_loop() is loop:  # an asynchronous model called the blocking face
+            with ThreadPoolExecutor(1, "nearcache-load") as pool:
+                return pool.submit(copy_context().run, asyncio.run, _kept(promise)).result()
+        return asyncio.run_coroutine_threadsafe(_kept(promise), loop).result()
 
     async def gather(self, steps: Sequence[Step[T]], limit: int) -> list[T]:
         """Run one after the other, or in a few threads for a loader that allows several calls."""
@@ -340,7 +353,11 @@ def _call(loader: Loader, inputs: list[Any], flight: Flight) -> Any:
     token = ABOARD.set((*ABOARD.get(), flight))
     try:
         with loader.turn():
-            output = loader.call(inputs)
+            try:
+                output = loader.call(inputs)
+            except StopIteration as error:  # no future can carry it: whoever waits would for ever
+                msg = "the model raised StopIteration"
+                raise RuntimeError(msg) from error
             return list(output) if isinstance(output, Iterator) else output
     finally:
         ABOARD.reset(token)
