@@ -103,6 +103,9 @@ class _Turns:
             return
         loop = asyncio.get_running_loop()
         with self._lock:
+            # a semaphore that was waited for holds its loop, and would keep it for ever
+            for closed in [other for other in self._gates if other.is_closed()]:
+                del self._gates[closed]
             gate = self._gates.setdefault(loop, asyncio.Semaphore(self._limit))
         async with gate:
             token = self._inside.set(True)

@@ -9,6 +9,7 @@ import re
 import sqlite3
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,13 +51,17 @@ class SQLiteFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._owner: list[int] = []
         self.start_anew()
+        # closing a cache is optional: whoever drops it leaves no connection open either
+        weakref.finalize(self, _close_all, self._idle, self._owner)
 
     def start_anew(self) -> None:
         """Begin without connections."""
         self.identity = b""
         self.read_only = False
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._owner[:] = [os.getpid()]
         self._place: tuple[int, int] | None = None  # device and number of the file we opened
         self._size = 0
         self._setup = threading.Lock()
@@ -270,6 +275,7 @@ class SQLiteFile:
     def reset_after_fork(self) -> None:
         """Leave the parent's connections alone: closing them here would drop the parent's locks."""
         _abandoned.extend(self._idle)
+        self._idle.clear()
         self.start_anew()
 
     def close(self) -> None:
@@ -279,6 +285,12 @@ class SQLiteFile:
 
 
 _abandoned: list[sqlite3.Connection] = []
+
+
+def _close_all(idle: deque[sqlite3.Connection], owner: list[int]) -> None:
+    """Close what a store leaves, but for what a fork left it of its parent's."""
+    while idle and owner == [os.getpid()]:
+        idle.pop().close()
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:
