@@ -62,8 +62,11 @@ def __getattr__(name: str) -> object:
 
         return version("nearcache")
     if name == "RedisStore":
-        from nearcache.stores.redis import RedisStore
-
+        try:
+            from nearcache.stores.redis import RedisStore  # noqa: PLC0415
+        except ImportError as error:
+            msg = "RedisStore needs redis-py: pip install 'nearcache[redis]'"
+            raise ImportError(msg) from error
         return RedisStore
     msg = f"module 'nearcache' has no attribute {name!r}"
     raise AttributeError(msg)
