@@ -1,0 +1,166 @@
+"""The documentation is true: its Python runs, and what it names exists.
+
+A block marked ```python runs in a directory of its own, with ``model`` (a small fake with
+``encode``), ``texts`` and ``numpy as np`` at hand; blocks of one page share their variables, in
+order. A URL of a server in a block is replaced by that of a real one.
+"""
+
+import importlib
+import pkgutil
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nearcache
+
+REPO = Path(__file__).parents[1]
+README = REPO / "README.md"
+FLOW = REPO / "docs" / "flow.md"
+BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+SERVER = re.compile(r"\b(?:redis|valkey)://[^\"'\s`)]+")
+
+
+def pages() -> list[Path]:
+    return [page for page in (README, *sorted((REPO / "docs").rglob("*.md"))) if page.exists()]
+
+
+def blocks(page: Path) -> list[tuple[int, str]]:
+    """The (line number, source) of every Python block of a page."""
+    text = page.read_text("utf-8")
+    found = []
+    for match in BLOCK.finditer(text):
+        indent, source = match.groups()
+        lines = [line.removeprefix(indent) for line in source.splitlines()]
+        found.append((text.count("\n", 0, match.start()) + 2, "\n".join(lines) + "\n"))
+    return found
+
+
+class Model:
+    """Stands for whatever embeds: the same text gives the same vector."""
+
+    def encode(self, texts):
+        seeds = [zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in texts]
+        rows = [np.random.default_rng(seed).normal(size=384) for seed in seeds]
+        return np.array(rows, np.float32).reshape(len(texts), 384)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(REPO)))
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, one_server):
+    monkeypatch.chdir(tmp_path)
+    variables = {
+        "__name__": "__main__",
+        "model": Model(),
+        "texts": ["the first text", "the second text", "the first text"],
+        "np": np,
+    }
+    try:
+        for line, source in blocks(page):
+            source = SERVER.sub(one_server.url, source)
+            # the page's own line numbers, so that a traceback points into the page
+            code = compile("\n" * (line - 1) + source, str(page), "exec", dont_inherit=True)
+            exec(code, variables)
+    finally:
+        for value in list(variables.values()):
+            close = getattr(value, "close", None)
+            ours = type(value).__module__.startswith("nearcache.")
+            if ours and callable(close) and not type(value).__name__.startswith("Async"):
+                close()
+
+
+def test_the_readme_is_there_and_shows_the_code_at_once():
+    lines = README.read_text("utf-8").splitlines()
+    assert "from nearcache import EmbeddingCache" in "\n".join(lines[:25])
+
+
+def test_the_readme_names_both_commands():
+    text = README.read_text("utf-8")
+    for command in ("make demo", "make test"):
+        assert command in text, f"README.md does not name `{command}`"
+
+
+def test_the_readme_links_to_nothing_that_is_missing():
+    for page in pages():
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
+            if "://" not in target and not target.startswith("mailto:"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+# -- docs/flow.md --------------------------------------------------------------------------------
+
+NAME = re.compile(r"`((?:\w+\.)+\w+)(?:\(\))?`")
+FILES = (".py", ".md", ".lua", ".toml", ".db", ".json")
+
+
+def modules() -> dict[str, object]:
+    """Every module of the package by its last name and by its dotted one."""
+    found = {"nearcache": nearcache}
+    for module in pkgutil.walk_packages(nearcache.__path__, "nearcache."):
+        if ".cli" in module.name or module.name.endswith("__main__"):
+            continue
+        loaded = importlib.import_module(module.name)
+        found.setdefault(module.name.rpartition(".")[2], loaded)
+        found[module.name] = loaded
+        found[module.name.removeprefix("nearcache.")] = loaded
+    return found
+
+
+def exists(name: str, known: dict[str, object]) -> bool:
+    """Whether ``engine.resolve`` is a function of the module or of a class in (or named) it."""
+    first, *rest = name.split(".")
+    starts = [known[first]] if first in known else []
+    for module in {id(m): m for m in known.values()}.values():
+        for attribute, value in vars(module).items():
+            if isinstance(value, type) and attribute.lower() == first.lower():
+                starts.append(value)
+    starts += [
+        value
+        for start in tuple(starts)
+        for value in vars(start).values()
+        if isinstance(value, type) and getattr(value, "__module__", "").startswith("nearcache")
+    ]
+    return any(reaches(start, rest) for start in starts)
+
+
+def reaches(start: object, names: list[str]) -> bool:
+    for name in names:
+        fields = getattr(start, "__annotations__", {})
+        if not hasattr(start, name) and name not in fields:
+            return False
+        start = getattr(start, name, object())
+    return True
+
+
+def test_every_function_that_the_flow_names_exists():
+    assert FLOW.exists(), "docs/flow.md is missing"
+    names = sorted(
+        {name for name in NAME.findall(FLOW.read_text("utf-8")) if not name.endswith(FILES)}
+    )
+    assert len(names) > 5, "docs/flow.md names hardly any function"
+    known = modules()
+    missing = [name for name in names if not exists(name, known)]
+    assert missing == [], "docs/flow.md names what does not exist"
+
+
+def test_the_check_of_names_sees_what_is_missing():
+    known = modules()
+    for name in ("engine.resolve", "Engine.resolve", "near.vectors", "FlightTable.claim"):
+        assert exists(name, known), name
+    for name in ("engine.resolved", "Motor.resolve", "FlightTable.claimed", "nothing.at_all"):
+        assert not exists(name, known), name
+
+
+def test_blocks_are_found_with_their_lines(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# x\n```python\na = 1\n```\n```\nno\n```\n- y\n  ```python\n  b = 2\n  ```\n")
+    assert blocks(page) == [(3, "a = 1\n"), (10, "b = 2\n")]
+
+
+def test_the_repository_holds_no_page_without_a_reader():
+    if not (REPO / "docs").exists():
+        pytest.fail("docs/ is missing")
+    linked = "\n".join(page.read_text("utf-8") for page in pages())
+    for page in (REPO / "docs").rglob("*.md"):
+        assert page.name in linked, f"nothing links to {page.relative_to(REPO)}"
