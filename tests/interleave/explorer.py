@@ -111,6 +111,9 @@ class ScriptedIO:
             raise task.error
         return task.result
 
+    def background(self, work):
+        self.world.start(work(self))
+
     async def wait(self, flight, ready):
         await pause(ready)
         return True

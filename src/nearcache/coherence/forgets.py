@@ -55,6 +55,8 @@ class LogReader:
         self.origin = os.urandom(_ORIGIN_WIDTH)
         self.cursor = b""
         self._due = float("-inf")
+        self._heard = float("-inf")
+        self._failing = False
         self._lock = threading.Lock()
 
     def due(self, now: float) -> bool:
@@ -68,3 +70,24 @@ class LogReader:
                 return False
             self._due = now + self.interval
             return True
+
+    def heard(self, now: float) -> None:
+        """Note that the log was read at ``now``."""
+        self._heard, self._failing = now, False
+
+    def failed(self) -> None:
+        """Note that the log could not be read."""
+        self._failing = True
+
+    def hurry(self) -> None:
+        """Let the next operation read the log: the store is back after an outage."""
+        self._due = float("-inf")
+
+    def may_serve_meanwhile(self, now: float) -> bool:
+        """Say whether near copies may be served while the log is being read.
+
+        Within twice the interval of the last reading they may: that is the promise. When the store
+        does not answer they may too: what never changes goes on serving. But after a long silence
+        of our own nothing is served before the log has been read.
+        """
+        return self._failing or now < self._heard + 2 * self.interval

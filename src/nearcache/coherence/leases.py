@@ -1,8 +1,8 @@
 """Keeping leases alive while their loads run, so that no other process starts the same load.
 
 A lease is short, so that a process that dies while loading delays others only briefly; a load may
-be long. One background thread, alive only while there are leases, renews each every third of its
-life.
+be long. One background thread renews each every third of its life; it ends when it finds none, so
+that many short loads share one.
 """
 
 import threading
@@ -26,7 +26,8 @@ class LeaseKeeper:
 
     def start_anew(self) -> None:
         """Hold nothing: after a fork the thread and its leases belong to the parent."""
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._pause = threading.Event()  # never set
         self._held: dict[int, tuple[Sequence[bytes], bytes]] = {}
         self._next = 0
         self._thread: threading.Thread | None = None
@@ -34,7 +35,7 @@ class LeaseKeeper:
     @contextmanager
     def holding(self, keys: Sequence[bytes], token: bytes) -> Iterator[None]:
         """Renew the leases on ``keys`` until the block ends."""
-        with self._changed:
+        with self._lock:
             self._next += 1
             ticket = self._next
             self._held[ticket] = (keys, token)
@@ -47,15 +48,14 @@ class LeaseKeeper:
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._held.pop(ticket, None)
-                if not self._held:
-                    self._changed.notify()
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                if self._changed.wait_for(lambda: not self._held, timeout=self._seconds / 3):
+            self._pause.wait(self._seconds / 3)
+            with self._lock:
+                if not self._held:
                     self._thread = None
                     return
                 held = list(self._held.values())

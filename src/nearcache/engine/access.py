@@ -85,6 +85,8 @@ class Access:
     ) -> tuple[Any, StoreError | None]:
         """Ask; return (answer, None) or (None, error). A call without an answer answers True."""
         if not self._breaker.allows():
+            if self._breaker.tries():
+                io.background(self._try)
             return None, self._left_alone()
         failures = self._breaker.failures
 
@@ -106,6 +108,20 @@ class Access:
             return None, self._noted(method, error)
         self._breaker.succeeded()
         return True if answer is None else answer, None
+
+    async def _try(self, io: IO) -> None:
+        """Find out whether the store answers again, and bring it what is queued."""
+        try:
+            await self._deliver(io)
+            await io.store(self.store.fetch, [], [])
+        except StoreUnavailable as error:
+            self._breaker.failed()
+            self._noted("fetch", error)
+        except StoreError:  # it was reached, and refused
+            self._breaker.succeeded()
+        else:
+            self._breaker.succeeded()
+            self._reader.hurry()
 
     def _left_alone(self) -> "_LeftAlone":
         return _LeftAlone(f"{self.store.address} failed a moment ago and is left alone for now")
@@ -190,6 +206,6 @@ class Access:
     async def finish(self, io: IO) -> None:
         """Try once more to deliver what is queued."""
         if self.undelivered:
-            await self.attempt(io, "now")
+            await self._try(io)
         if self.undelivered:
             log.warning("%d invalidations never reached the store", self.undelivered)

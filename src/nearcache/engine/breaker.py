@@ -1,7 +1,7 @@
 """Not asking a store that does not answer.
 
-After a failure the store is left alone for a moment that doubles with each further failure; then
-one caller tries. Everybody else goes on without the store at once.
+After a failure nobody asks. After a pause that doubles with each further failure somebody tries, in
+the background: no caller pays for finding out that a store is still hung.
 """
 
 import random
@@ -29,14 +29,16 @@ class Breaker:
         """How many there were; who waited for a turn sees by it that the store failed meanwhile."""
 
     def allows(self) -> bool:
-        """Say whether the store may be asked now; during an outage, one caller at a time."""
-        if not self._pause:
-            return True
+        """Say whether the store may be asked now."""
+        return not self._pause
+
+    def tries(self) -> bool:
+        """Say whether the caller shall try the store; true for one caller after each pause."""
         with self._lock:
             now = self._clock()
-            if now < self._until:
+            if not self._pause or now < self._until:
                 return False
-            self._until = now + self._pause  # others wait for what this caller finds out
+            self._until = now + self._pause  # others wait for what this try finds out
             return True
 
     def succeeded(self) -> None:

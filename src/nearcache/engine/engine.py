@@ -325,7 +325,11 @@ class Engine:
                 await io.wait(opening, lambda: opening.looked)
             return
         if opening is None:
-            await self._read_log(io, access)
+            if self.reader.may_serve_meanwhile(self.clock()):
+                # a slow store must not slow a warm hit
+                io.background(lambda aside: self._read_log(aside, access))
+            else:
+                await self._read_log(io, access)
             return
         opening.loop = io.loop
         try:
@@ -335,10 +339,14 @@ class Engine:
             opening.looked_in_store()
 
     async def _read_log(self, io: IO, access: Access) -> None:
-        reader = self.reader
-        changes = await access.ask(io, "changes", reader.log, reader.cursor)
-        if changes is None:
-            return  # the store is down: copies of what never changes go on serving
+        reader, asked = self.reader, self.clock()
+        if self.closed:
+            return
+        changes, error = await access.attempt(io, "changes", reader.log, reader.cursor)
+        if error is not None:
+            reader.failed()  # copies of what never changes go on serving
+            return
+        reader.heard(asked)
         first, reader.cursor = not reader.cursor, changes.cursor
         if first or changes.entries is None:
             self._gap(sizes_too=not first)

@@ -79,6 +79,9 @@ class IO(Protocol):
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for work that goes on to its end even when the caller is cancelled."""
 
+    def background(self, work: Callable[["IO"], Coroutine[Any, Any, None]]) -> None:
+        """Let work be done aside; the caller goes on at once."""
+
     async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
         """Wait until ``ready`` says so; False at once where the wait could never end."""
 
@@ -163,6 +166,10 @@ class BlockingIO:
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it here."""
         return await work
+
+    def background(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
+        """Do it in a thread."""
+        _aside(work)
 
     async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
         """Block until ``ready``, unless that would block what we wait for."""
@@ -289,6 +296,10 @@ class AsyncIO:
         """Do it in a task of its own."""
         return await asyncio.shield(self._kept(asyncio.get_running_loop().create_task(work)))
 
+    def background(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
+        """Do it in a thread: a task would end with its loop, which may live for one call only."""
+        _aside(work)
+
     def _kept(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)  # the loop alone keeps only a weak reference
         task.add_done_callback(self._ended)
@@ -340,6 +351,15 @@ class AsyncIO:
             self._threads, self._loaders = None, WeakKeyDictionary()
         for pool in pools:
             pool.shutdown(wait=False)
+
+
+def _aside(work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
+    def drive() -> None:
+        run(work(BlockingIO()))
+
+    # at the interpreter's exit no thread can be started, and nobody is left to profit
+    with suppress(RuntimeError):
+        threading.Thread(target=drive, name="nearcache-aside", daemon=True).start()
 
 
 def _through(step: Step[T]) -> T:

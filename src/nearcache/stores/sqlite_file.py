@@ -279,7 +279,8 @@ class SQLiteFile:
         self.start_anew()
 
     def close(self) -> None:
-        """Close every connection that is not lent."""
+        """Close every connection; one that is lent when it comes back."""
+        self._place = None
         while self._idle:
             self._idle.pop().close()
 

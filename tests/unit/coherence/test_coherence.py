@@ -158,7 +158,7 @@ def test_the_thread_ends_when_nothing_is_held_and_comes_back_when_something_is()
 
 def test_a_short_load_needs_no_renewal():
     store = Store()
-    keeper = LeaseKeeper(store.renew, 3000.0)
+    keeper = LeaseKeeper(store.renew, 0.3)
     with keeper.holding([b"a"], b"token"):
         thread = keeper._thread
     assert ended(thread)

@@ -17,9 +17,9 @@ def breaker(clock):
 
 
 def pause_of(breaker, clock) -> float:
-    """How long the breaker keeps everybody away, to a hundredth of a second."""
+    """How long the breaker keeps everybody from trying, to a hundredth of a second."""
     waited = 0.0
-    while not breaker.allows():
+    while not breaker.tries():
         clock.advance(0.01)
         waited += 0.01
     return waited
@@ -31,25 +31,30 @@ def test_a_store_that_answers_is_always_asked(breaker):
     assert all(breaker.allows() for _ in range(100))
 
 
-def test_after_a_failure_nobody_asks_for_a_moment(breaker, clock):
+def test_a_store_that_answers_needs_no_try(breaker):
+    assert not breaker.tries()
+
+
+def test_after_a_failure_nobody_asks_until_a_try_has_succeeded(breaker, clock):
     breaker.failed()
     assert not breaker.allows()
+    clock.advance(1000)
+    assert not breaker.allows()
+    breaker.succeeded()
+    assert breaker.allows()
+
+
+def test_after_a_failure_nobody_tries_for_a_moment(breaker, clock):
+    breaker.failed()
+    assert not breaker.tries()
     assert 0.05 <= pause_of(breaker, clock) <= 0.15
 
 
-def test_after_the_pause_one_caller_tries_and_the_others_wait(breaker, clock):
+def test_after_the_pause_one_caller_tries_and_the_others_do_not(breaker, clock):
     breaker.failed()
     clock.advance(1)
-    assert breaker.allows()
-    assert not any(breaker.allows() for _ in range(10))
-
-
-def test_when_the_try_succeeds_everybody_asks_again(breaker, clock):
-    breaker.failed()
-    clock.advance(1)
-    assert breaker.allows()
-    breaker.succeeded()
-    assert all(breaker.allows() for _ in range(10))
+    assert breaker.tries()
+    assert not any(breaker.tries() for _ in range(10))
 
 
 def test_every_further_failure_makes_the_pause_longer_up_to_a_bound(breaker, clock):
@@ -66,9 +71,9 @@ def test_every_further_failure_makes_the_pause_longer_up_to_a_bound(breaker, clo
 def test_a_try_that_is_never_reported_does_not_end_all_tries(breaker, clock):
     breaker.failed()
     clock.advance(1)
-    assert breaker.allows()
+    assert breaker.tries()
     clock.advance(1)
-    assert breaker.allows()
+    assert breaker.tries()
 
 
 def test_after_a_success_the_next_failure_pauses_briefly_again(breaker, clock):
@@ -77,3 +82,9 @@ def test_after_a_success_the_next_failure_pauses_briefly_again(breaker, clock):
     breaker.succeeded()
     breaker.failed()
     assert pause_of(breaker, clock) <= 0.15
+
+
+def test_who_waited_sees_that_the_store_failed_meanwhile(breaker):
+    before = breaker.failures
+    breaker.failed()
+    assert breaker.failures != before
