@@ -174,7 +174,8 @@ class Engine:
     async def _write(self, io: IO, batch: RowBatch, landing: Landing, life: float | None) -> None:
         generation = self.generation
         flight = Flight(batch.shelf.name, io.loop, writes=True)
-        contested = self.flights.take_over(flight, batch.keys)
+        crew = flight.board()
+        contested: set[bytes] = set()
         lives = self.lives(life, len(batch.keys))
         landing = landing.until(None if lives is None else self.clock() + lives)
 
@@ -192,14 +193,16 @@ class Engine:
 
         done: dict[bytes, Outcome] = dict.fromkeys(batch.keys, RELEASED)
         try:
+            contested = self.flights.take_over(flight, batch.keys)
             if self.access is not None:
                 await self._write_through(io, self.access, batch, landing, lives)
             done = dict.fromkeys(batch.keys, Landed(batch))
         except BaseException:
-            contested.update(batch.keys)  # it may or may not have reached the store
+            contested = set(batch.keys)  # it may or may not have reached the store
             raise
         finally:
             self.flights.land(flight, done, install)
+            del crew
         if evicted:
             self.events.emit("evict", "near", evicted)
 

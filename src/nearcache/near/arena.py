@@ -24,6 +24,14 @@ _NEVER = float("inf")
 
 Floats = NDArray[np.float32]
 Slots = NDArray[np.intp]
+_Columns = tuple[
+    NDArray[np.generic],
+    Floats | None,
+    NDArray[np.uint64],
+    NDArray[np.float64],
+    NDArray[np.int32],
+    LRU,
+]
 
 
 _PLAIN, _LATIN, _BMP, _ASTRAL = (
@@ -97,6 +105,7 @@ class Arena:
         "key_bytes",
         "keys",
         "live",
+        "moving",
         "next_expiry",
         "order",
         "owner",
@@ -113,16 +122,22 @@ class Arena:
         self.high = self.live = self.key_bytes = 0
         self.next_expiry = _NEVER
         self.row_bytes = size * dtype.itemsize + 4 * scaled + _INDEX_BYTES
-        self._allocate(_FIRST_ROWS, size, dtype)
+        self.moving = False
+        self._use(self._columns(_FIRST_ROWS, size, dtype))
 
-    def _allocate(self, capacity: int, size: int, dtype: np.dtype[np.generic]) -> None:
+    def _columns(self, capacity: int, size: int, dtype: np.dtype[np.generic]) -> _Columns:
         # the system hands out pages as they are touched: spare capacity costs no memory
-        self.data = np.empty((capacity, size), dtype)
-        self.scale: Floats | None = np.empty(capacity, np.float32) if self._scaled else None
-        self.digests = np.empty((capacity, 2), np.uint64)
-        self.expires = np.zeros(capacity, np.float64)
-        self.owner = np.zeros(capacity, np.int32)
-        self.order = LRU(capacity)
+        return (
+            np.empty((capacity, size), dtype),
+            np.empty(capacity, np.float32) if self._scaled else None,
+            np.empty((capacity, 2), np.uint64),
+            np.zeros(capacity, np.float64),
+            np.zeros(capacity, np.int32),
+            LRU(capacity),
+        )
+
+    def _use(self, columns: _Columns) -> None:
+        self.data, self.scale, self.digests, self.expires, self.owner, self.order = columns
 
     @property
     def size(self) -> int:
@@ -149,25 +164,53 @@ class Arena:
         mine = self.owner[: self.high] == shelf.number
         return np.asarray(mine & (self.order.stamps[: self.high] > 0))
 
-    def add(self, shelf: Shelf, text: str, digest: bytes, stamp: int) -> int:
-        """Return a slot for a text that has none; the caller writes the row."""
+    def take_slot(self) -> int:
+        """Return a slot that nothing points to; the caller writes its row, then enters it."""
         if self._free:
-            slot = self._free.pop()
-        else:
-            if self.high == len(self.data):
-                self._move(np.arange(self.high), 2 * self.high)
-            slot = self.high
-            self.high += 1
-            self.keys.append(None)
-        key: str | bytes = text if len(text) <= LONGEST_KEY else digest
-        shelf.index(key, slot)
+            return self._free.pop()
+        if self.high == len(self.data):
+            self._move(np.arange(self.high), 2 * self.high)
+        self.high += 1
+        self.keys.append(None)
+        return self.high - 1
+
+    def enter(self, shelf: Shelf, key: str | bytes, slot: int, stamp: int) -> None:
+        """Let a text be found in a slot whose row is written."""
         self.keys[slot] = key
         if self.owner[slot] != shelf.number:  # a page that is only read takes no memory
             self.owner[slot] = shelf.number
         self.key_bytes += _key_bytes(key)
         self.live += 1
         self.order.stamps[slot] = stamp
-        return slot
+        shelf.index(key, slot)
+
+    def repair(self) -> None:
+        """Rebuild from the indexes what an operation left half done when it was interrupted.
+
+        An index never points to a row that is not written, so whatever it says is right; unless
+        slots were being renumbered, and then nothing is.
+        """
+        if self.moving:
+            for shelf in self.shelves.values():
+                shelf.by_text.clear()
+                shelf.by_digest.clear()
+            self.moving = False
+        entries: dict[int, tuple[int, str | bytes]] = {}
+        for number, shelf in self.shelves.items():
+            entries.update((slot, (number, key)) for key, slot in shelf.by_text.items())
+            entries.update((slot, (number, key)) for key, slot in shelf.by_digest.items())
+        self.keys = [None] * self.high
+        for slot, (number, key) in entries.items():
+            self.keys[slot] = key
+            self.owner[slot] = number
+            self.order.stamps[slot] = max(1, int(self.order.stamps[slot]))
+        free = [slot for slot in range(self.high) if slot not in entries]
+        self.order.stamps[free] = 0
+        self.expires[free] = 0
+        self._free = free
+        self.live = len(entries)
+        self.key_bytes = sum(_key_bytes(key) for _, key in entries.values())
+        self.settle_expiry()
 
     def remove(self, slot: int) -> None:
         """Free a live slot."""
@@ -217,33 +260,34 @@ class Arena:
         """Return the slots in use."""
         return np.flatnonzero(self.order.stamps[: self.high])
 
-    def _columns(self) -> tuple[NDArray[Any] | None, ...]:
-        return (
-            self.data,
-            self.scale,
-            self.digests,
-            self.expires,
-            self.owner,
-            self.order.stamps,
-        )
-
     def _move(self, kept: Slots, capacity: int) -> None:
         """Copy the ``kept`` slots, in order, to the start of new blocks."""
         count = len(kept)
-        old = self._columns()
-        self._allocate(capacity, self.size, self.data.dtype)
-        new = self._columns()
-        for source, target in zip(old, new, strict=True):
-            if source is not None and target is not None:
-                np.take(source, kept, axis=0, out=target[:count], mode="clip")
+        columns = self._columns(capacity, self.size, self.data.dtype)
+        data, scale, digests, expires, owner, order = columns
+        pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
+            (self.data, data),
+            (self.digests, digests),
+            (self.expires, expires),
+            (self.owner, owner),
+            (self.order.stamps, order.stamps),
+        ]
+        if scale is not None and self.scale is not None:
+            pairs.append((self.scale, scale))
+        for source, target in pairs:
+            np.take(source, kept, axis=0, out=target[:count], mode="clip")
         if count == self.high:
+            self._use(columns)
             return  # grown: every slot kept its number
+        self.moving = True
+        self._use(columns)
         self.keys = [self.keys[slot] for slot in kept.tolist()]
         for slot, key in enumerate(self.keys):
             assert key is not None, "only live slots are kept"
             self.shelves[int(self.owner[slot])].index(key, slot)
         self._free.clear()
         self.high = count
+        self.moving = False
 
     def check(self) -> None:
         """Raise AssertionError where indexes, keys, stamps and counts disagree; for tests."""

@@ -5,7 +5,8 @@ The contract (five verbs: get, put, drop, expire, resize) is written as
 """
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,29 @@ __all__ = ["VectorTier"]
 Floats = NDArray[np.float32]
 _EXPIRY_SLICE = 512  # slots freed per hold of the lock: well under a millisecond
 _KEY_HEAD = 80  # what a str costs beside its characters, at most
+
+
+def _most_key_bytes(key: str | bytes) -> int:
+    """Return what a key costs at most: a str takes up to four bytes a character."""
+    return 4 * len(key) + _KEY_HEAD
+
+
+class _Waiting:
+    """Entries of one put that have a slot, and whose rows are not written yet."""
+
+    __slots__ = ("bytes_needed", "rows", "slots")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.slots: dict[str | bytes, int] = {}
+        self.rows: dict[str | bytes, int] = {}
+        self.bytes_needed = 0
+
+    def add(self, key: str | bytes, row: int, slot: int, need: int) -> None:
+        self.slots[key], self.rows[key] = slot, row
+        self.bytes_needed += need
 
 
 class VectorTier:
@@ -55,6 +79,19 @@ class VectorTier:
         self._busy = False
         self._deferred: list[Callable[[], object]] = []
 
+    @contextmanager
+    def _mending(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._repair()
+            raise
+
+    def _repair(self) -> None:
+        """Bring back in order what an interrupted operation left."""
+        for arena in self._arenas.values():
+            arena.repair()
+
     def _leave(self) -> None:
         """End an operation, and do what came in its middle."""
         self._busy = False
@@ -91,6 +128,9 @@ class VectorTier:
             self._busy = True
             try:
                 return self._get_all(shelf, texts)
+            except BaseException:
+                self._repair()
+                raise
             finally:
                 self._leave()
 
@@ -124,6 +164,9 @@ class VectorTier:
             self._busy = True
             try:
                 return self._get_some(shelf, texts, digests)
+            except BaseException:
+                self._repair()
+                raise
             finally:
                 self._leave()
 
@@ -167,6 +210,9 @@ class VectorTier:
             try:
                 slot = find()
                 return None if slot is None else self._row(shelf.arena, slot)
+            except BaseException:
+                self._repair()
+                raise
             finally:
                 self._leave()
 
@@ -211,6 +257,9 @@ class VectorTier:
             try:
                 self._put(name, texts, digests, data, scale, expires)
                 return self.evictions - before
+            except BaseException:
+                self._repair()
+                raise
             finally:
                 self._leave()
 
@@ -225,34 +274,42 @@ class VectorTier:
     ) -> None:
         shelf = self._shelf(name, data.shape[1])
         arena = shelf.arena
-        slots: list[int] = []
-        kept: list[int] = []
+        # a text is found only once its row is written: an operation that is interrupted at any
+        # point (Ctrl-C, no memory) must not leave a text that finds another's row
+        waiting = _Waiting()
+
+        def flush() -> None:
+            if not waiting.slots:
+                return
+            kept = list(waiting.rows.values())
+            index = np.array(list(waiting.slots.values()), np.intp)
+            arena.data[index] = data[kept]
+            if scale is not None and arena.scale is not None:
+                arena.scale[index] = scale[kept]
+            names = np.frombuffer(b"".join([digests[i] for i in kept]), np.uint64)
+            arena.digests[index] = names.reshape(-1, 2)
+            life = expires[kept]
+            bounded = life[life > 0]
+            if len(bounded):
+                arena.expires[index] = life
+                arena.next_expiry = min(arena.next_expiry, float(bounded.min()))
+            for key, slot in waiting.slots.items():
+                arena.enter(shelf, key, slot, self._tick)
+                self._tick += 1
+            waiting.clear()
+
         for i, given in enumerate(texts):
             text = str.__str__(given)
+            key: str | bytes = text if len(text) <= LONGEST_KEY else digests[i]
+            if key in waiting.slots:
+                flush()
             slot = shelf.find(text, digests[i])
-            if slot is None:
-                if not self._make_room(arena, text):
-                    continue
-                slot = arena.add(shelf, text, digests[i], self._tick)
-            else:
-                arena.order.stamps[slot] = self._tick
-                if arena.expires[slot]:  # or making room for a later text might take it
-                    arena.expires[slot] = 0
-            self._tick += 1
-            slots.append(slot)
-            kept.append(i)
-        # a batch larger than the budget uses slots twice: the later row stands, as it must
-        index = np.array(slots, np.intp)
-        arena.data[index] = data[kept]
-        if scale is not None and arena.scale is not None:
-            arena.scale[index] = scale[kept]
-        names = np.frombuffer(b"".join([digests[i] for i in kept]), np.uint64)
-        arena.digests[index] = names.reshape(-1, 2)
-        life = expires[kept]
-        bounded = life[life > 0]
-        if len(bounded):
-            arena.expires[index] = life
-            arena.next_expiry = min(arena.next_expiry, float(bounded.min()))
+            if slot is not None:
+                arena.remove(slot)
+            need = arena.row_bytes + _most_key_bytes(key)
+            if self._make_room(arena, need, waiting, flush):
+                waiting.add(key, i, arena.take_slot(), need)
+        flush()
 
     def _shelf(self, name: Hashable, size: int) -> Shelf:
         shelf = self._shelves.get(name)
@@ -267,18 +324,25 @@ class VectorTier:
         shelf = self._shelves[name] = arena.shelves[self._numbers] = Shelf(arena, self._numbers)
         return shelf
 
-    def _make_room(self, arena: Arena, text: str) -> bool:
+    def _make_room(
+        self, arena: Arena, need: int, waiting: "_Waiting", flush: Callable[[], None]
+    ) -> bool:
         """Free what one more entry needs: expired entries leave first, then the oldest."""
-        # a str takes up to four bytes a character
-        need = arena.row_bytes + 4 * min(len(text), LONGEST_KEY) + _KEY_HEAD
         if need > self.max_bytes:
             return False
-        if len(self) < self.max_entries and self.used_bytes + need <= self.max_bytes:
+        if self._fits(need, waiting):
             return True
-        self._drop_expired(self._clock())
-        while len(self) >= self.max_entries or self.used_bytes + need > self.max_bytes:
+        flush()  # now the sizes are exact, and what is new may be evicted too
+        if not self._fits(need, waiting):
+            self._drop_expired(self._clock())
+        while not self._fits(need, waiting):
             self._evict_oldest(arena)
         return True
+
+    def _fits(self, need: int, waiting: "_Waiting") -> bool:
+        if len(self) + len(waiting.slots) >= self.max_entries:
+            return False
+        return self.used_bytes + waiting.bytes_needed + need <= self.max_bytes
 
     def _evict_oldest(self, into: Arena | None) -> None:
         oldest: tuple[int, int, Arena] | None = None
@@ -297,7 +361,7 @@ class VectorTier:
 
     def drop(self, name: Hashable, digests: Sequence[bytes]) -> int:
         """Forget entries by content hash; return how many were here."""
-        with self.lock:
+        with self.lock, self._mending():
             if self._busy:
                 self._deferred.append(lambda: self.drop(name, digests))
                 return 0
@@ -313,7 +377,7 @@ class VectorTier:
     def drop_shelves(self, names: Iterable[Hashable]) -> int:
         """Forget whole shelves; return how many entries were here."""
         gone = list(names)
-        with self.lock:
+        with self.lock, self._mending():
             if self._busy:
                 self._deferred.append(lambda: self.drop_shelves(gone))
                 return 0
@@ -348,10 +412,10 @@ class VectorTier:
             with self.lock:
                 slots = arena.expired(now)
             for at in range(0, len(slots), _EXPIRY_SLICE):
-                with self.lock:
+                with self.lock, self._mending():
                     dropped += self._remove_expired(arena, slots[at : at + _EXPIRY_SLICE], now)
             if slots:
-                with self.lock:
+                with self.lock, self._mending():
                     arena.settle_expiry()
                     arena.trim()
         return dropped
@@ -376,14 +440,14 @@ class VectorTier:
 
     def resize(self, max_entries: int, max_bytes: int) -> None:
         """Set new budgets and evict at once what no longer fits."""
-        with self.lock:
+        with self.lock, self._mending():
             if self._busy:
                 self._deferred.append(lambda: self.resize(max_entries, max_bytes))
                 return
-            self.max_entries, self.max_bytes = max_entries, max_bytes
             self._drop_expired(self._clock())
             while len(self) > max_entries or self.used_bytes > max_bytes:
                 self._evict_oldest(None)
+            self.max_entries, self.max_bytes = max_entries, max_bytes
 
     def peek(self, name: Hashable, digest: bytes) -> tuple[float, int] | None:
         """Return (expiry, bytes beside the text) of an entry without touching it."""

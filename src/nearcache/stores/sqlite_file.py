@@ -107,7 +107,7 @@ class SQLiteFile:
                 self._give_back(db, place)
 
     def _give_back(self, db: sqlite3.Connection, place: tuple[int, int] | None) -> None:
-        if place == self._place:
+        if place == self._place and not db.in_transaction:  # Ctrl-C may have cut one off
             self._idle.append(db)
         else:
             db.close()
