@@ -1,5 +1,7 @@
 """What is forgotten in one process is gone in every other, at most ``link_timeout`` later."""
 
+from contextlib import suppress
+
 import pytest
 
 from embedders import M, ManualClock, Model, cache_with_clock, same, until, vector, vectors
