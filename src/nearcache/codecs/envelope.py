@@ -3,8 +3,8 @@
 The checksum is a multilinear hash modulo 2**64 (Lemire and Kaser, "Strongly universal string
 hashing is fast", 2014) of 64-bit words with fixed pseudo-random weights, taken over head, payload
 and content hash, so that an entry copied under another name does not verify either. It was chosen
-because numpy computes it for a whole matrix at memory speed, where a CRC per row costs four times
-as much. It guards against accidents, not against somebody who can write to the store.
+because numpy computes it for a whole matrix at memory speed, where a CRC per row costs nearly
+three times as much. It guards against accidents, not against somebody who can write to the store.
 """
 
 from collections.abc import Sequence
