@@ -4,20 +4,38 @@ import pytest
 
 from contract.near_rows import NearRowsContract
 from nearcache.codecs.vectors import by_name
-from nearcache.near.vectors import VectorTier
+from nearcache.near import vectors
+
+try:
+    from nearcache.near import _native
+except ImportError:
+    _native = None
+
+
+def maker(kind):
+    def tier(precision, max_entries, max_bytes, clock):
+        kept = by_name(precision)
+        return kind(
+            dtype=kept.dtype,
+            scaled=kept.scaled,
+            max_entries=max_entries,
+            max_bytes=max_bytes,
+            clock=clock,
+        )
+
+    return tier
 
 
 class TestPure(NearRowsContract):
     @pytest.fixture
     def make(self):
-        def tier(precision, max_entries, max_bytes, clock):
-            kept = by_name(precision)
-            return VectorTier(
-                dtype=kept.dtype,
-                scaled=kept.scaled,
-                max_entries=max_entries,
-                max_bytes=max_bytes,
-                clock=clock,
-            )
+        return maker(vectors.VectorTier)
 
-        return tier
+
+@pytest.mark.skipif(_native is None, reason="the native core is not built")
+class TestNative(NearRowsContract):
+    keeps_texts = False
+
+    @pytest.fixture
+    def make(self):
+        return maker(_native.VectorTier)

@@ -145,6 +145,11 @@ class Arena:
         return int(self.data.shape[1])
 
     @property
+    def allocated(self) -> int:
+        """The bytes of the block that holds the rows, used or not."""
+        return self.data.nbytes
+
+    @property
     def used_bytes(self) -> int:
         """What all live entries cost, texts and index included."""
         return self.live * self.row_bytes + self.key_bytes
