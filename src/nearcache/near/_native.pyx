@@ -60,4 +60,5 @@ cdef inline void *_freed(void *block) noexcept:
 
 include "native/entries.pxi"
 include "native/rows.pxi"
+include "native/objects.pxi"
 include "native/policy.pxi"

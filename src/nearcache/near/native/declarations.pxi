@@ -5,14 +5,20 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+cimport cython
 from cpython.object cimport PyObject
+from cpython.exc cimport PyErr_Clear
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport HUGE_VAL
 from libc.stdint cimport int8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 
 cdef extern from "Python.h":
-    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
+    PyObject *PyList_GET_ITEM(list, Py_ssize_t)
+    Py_ssize_t PyList_GET_SIZE(list)
+    void PyList_SET_ITEM(list, Py_ssize_t, object)
+    int PyList_Append(list, object)
     PyObject *PySequence_Fast_GET_ITEM(object, Py_ssize_t)
     Py_ssize_t PySequence_Fast_GET_SIZE(object)
     bint PyUnicode_Check(PyObject *)
@@ -41,6 +47,7 @@ cdef extern from "native/index.h" nogil:
         uint32_t used
     uint32_t index_home(const hash_index *, uint64_t)
     uint32_t index_seek(const hash_index *, uint64_t, uint32_t *)
+    uint32_t index_cell(const hash_index *, uint64_t, uint32_t)
     void index_put(hash_index *, uint64_t, uint32_t)
     void index_take(hash_index *, uint64_t, uint32_t)
     void index_rename(hash_index *, uint64_t, uint32_t, uint32_t)
@@ -112,4 +119,5 @@ cdef extern from "native/policy.h" nogil:
 
 cdef extern from "native/text.h":
     bint text_is_ready(PyObject *)
+    bint text_equals(PyObject *, PyObject *)
     bint digest_is_ready(PyObject *)

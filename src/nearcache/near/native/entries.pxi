@@ -28,6 +28,7 @@ cdef class _Entries:
     cdef uint32_t _bounded
     cdef policy _policy
     cdef bint _has_policy
+    cdef uint64_t _total  # bytes
     cdef uint64_t _version  # grows with every entry that comes, goes or moves
 
     def __cinit__(self, *, max_entries, max_bytes, clock, str policy="lru", seed=None, **_options):
@@ -57,10 +58,7 @@ cdef class _Entries:
     @property
     def used_bytes(self):
         """What all entries cost, index included."""
-        return self._used()
-
-    cdef uint64_t _used(self) noexcept:
-        return 0
+        return self._total
 
     cdef void _remove(self, uint32_t id) noexcept:
         """Take an entry out of everything but the policy."""
@@ -77,14 +75,20 @@ cdef class _Entries:
     cdef inline bint _is_expired(self, uint32_t id, double now) noexcept:
         return now > 0 and self._expires is not NULL and 0 < self._expires[id] <= now
 
-    cdef void _set_life(self, uint32_t id, double end) noexcept:
+    cdef inline void _end_life(self, uint32_t id) noexcept:
+        if self._expires is not NULL and self._expires[id] > 0:
+            self._expires[id] = 0
+            self._bounded -= 1
+            self._total -= LIFE_BYTES
+
+    cdef inline void _set_life(self, uint32_t id, double end) noexcept:
         if self._expires is NULL:
             return  # _reserve made the column if any life of the batch has an end
-        if self._expires[id] > 0:
-            self._bounded -= 1
-        self._expires[id] = end if end > 0 else 0
+        self._end_life(id)
         if end > 0:
+            self._expires[id] = end
             self._bounded += 1
+            self._total += LIFE_BYTES
             lives_add(&self._lives, end, id)
 
     cdef int _reserve_lives(self, uint64_t count) noexcept:
@@ -120,7 +124,7 @@ cdef class _Entries:
             lives_sink(&self._lives, i - 1, self._lives.at[i - 1], self._lives.id[i - 1])
 
     cdef inline bint _fits(self, uint64_t cost) noexcept:
-        return self._ids.live < self.max_entries and self._used() + cost <= self.max_bytes
+        return self._ids.live < self.max_entries and self._total + cost <= self.max_bytes
 
     cdef void _evict(self) noexcept:
         cdef uint32_t id = policy_evict(&self._policy)
@@ -149,3 +153,4 @@ cdef class _Entries:
         PyMem_RawFree(self._expires)
         self._expires = NULL
         self._bounded = 0
+        self._total = 0

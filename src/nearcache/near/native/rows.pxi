@@ -10,6 +10,7 @@ cdef enum:
     FEW = 4096  # content hashes that are searched without an index
 
 
+@cython.final
 cdef class _Arena:
     """Rows of one dimension."""
 
@@ -67,6 +68,7 @@ cdef class _Arena:
         return self.capacity * self.stride
 
 
+@cython.final
 cdef class _Shelf:
     """One model in one namespace: its entries carry its number."""
 
@@ -77,6 +79,7 @@ cdef class _Shelf:
     cdef _Arena arena  # None while the tier is empty
 
 
+@cython.final
 cdef class VectorTier(_Entries):
     """Rows by (shelf, text), as nearcache.near.vectors.VectorTier; the text itself is not kept."""
 
@@ -93,7 +96,6 @@ cdef class VectorTier(_Entries):
     cdef _Arena _sole  # the only arena, while there is one
     cdef hash_index _by_name
     cdef hash_index _by_digest  # from the first question by content hash in a large tier
-    cdef uint64_t _bytes  # of rows
 
     def __cinit__(self, *, dtype, bint scaled, **_options):
         kinds = {"float32": ROW_FLOAT32, "float16": ROW_FLOAT16, "int8": ROW_INT8}
@@ -120,12 +122,6 @@ cdef class VectorTier(_Entries):
         return name in self._shelves
 
     # -- sizes ---------------------------------------------------------------------------------
-
-    cdef uint64_t _used(self) noexcept:
-        cdef uint64_t each = ENTRY_BYTES
-        if self._by_digest.cells is not NULL:
-            each += DIGEST_BYTES
-        return self._bytes + self._ids.live * each + <uint64_t>self._bounded * LIFE_BYTES
 
     cdef uint64_t _cost(self, _Arena arena, bint bounded) noexcept:
         cdef uint64_t cost = ENTRY_BYTES + arena.stride + (4 if self._scaled else 0)
@@ -388,7 +384,8 @@ cdef class VectorTier(_Entries):
         for id in range(self._ids.high):
             if slots_has(&self._ids, id):
                 index_put(&self._by_digest, self._digest_hash(self._digests[id], self._owner_of(id)), id)
-        while self._used() > self.max_bytes:
+        self._total += self._ids.live * <uint64_t>DIGEST_BYTES
+        while self._total > self.max_bytes:
             self._evict()
         return 0
 
@@ -480,7 +477,7 @@ cdef class VectorTier(_Entries):
             id = self._find(name)
             if id != NO_ID and ends[i] > 0 and not (self._expires is not NULL and self._expires[id] > 0):
                 cost = LIFE_BYTES  # a life that was endless takes a place in the heap
-                if self._used() + cost > self.max_bytes:
+                if self._total + cost > self.max_bytes:
                     policy_remove(&self._policy, id)
                     self._remove(id)
                     id = NO_ID
@@ -518,7 +515,7 @@ cdef class VectorTier(_Entries):
             index_put(&self._by_digest, self._digest_hash(digest, shelf.number), id)
         policy_insert(&self._policy, id, name.b)
         shelf.live += 1
-        self._bytes += arena.stride + (4 if self._scaled else 0)
+        self._total += self._cost(arena, False)
         self._version += 1
         return id
 
@@ -638,14 +635,12 @@ cdef class VectorTier(_Entries):
         index_take(&self._by_name, self._names[id].a, id)
         if self._by_digest.cells is not NULL:
             index_take(&self._by_digest, self._digest_hash(self._digests[id], shelf.number), id)
-        if self._expires is not NULL and self._expires[id] > 0:
-            self._expires[id] = 0
-            self._bounded -= 1
+        self._end_life(id)
         if self._row is not NULL:
             slots_give(&arena.rows, self._row[id])
         slots_give(&self._ids, id)
         shelf.live -= 1
-        self._bytes -= arena.stride + (4 if self._scaled else 0)
+        self._total -= self._cost(arena, False)
         self._version += 1
 
     # -- drop ----------------------------------------------------------------------------------
@@ -712,7 +707,6 @@ cdef class VectorTier(_Entries):
         self._digests = <name128 *>_freed(self._digests)
         self._owner = <uint32_t *>_freed(self._owner)
         self._row = <uint32_t *>_freed(self._row)
-        self._bytes = 0
 
     # -- expire --------------------------------------------------------------------------------
 
@@ -857,10 +851,10 @@ cdef class VectorTier(_Entries):
         """Set new budgets and evict at once what no longer fits."""
         cdef uint64_t entries = max_entries, size = max_bytes
         cdef double now = self._clock()
-        if self._ids.live > entries or self._used() > size:
+        if self._ids.live > entries or self._total > size:
             while self._drop_due(now, SLICE):
                 pass
-        while self._ids.live > entries or self._used() > size:
+        while self._ids.live > entries or self._total > size:
             self._evict()
         self.max_entries, self.max_bytes = entries, size
         self._trim()
@@ -914,7 +908,7 @@ cdef class VectorTier(_Entries):
             rows[arena.size, row] = id
             assert self._find(self._names[id]) == id, "every entry is found by its name"
             assert self._find_digest(shelf, self._digests[id]) == id, "and by its content hash"
-            size += arena.stride + (4 if self._scaled else 0)
+            size += self._cost(arena, self._expires is not NULL and self._expires[id] > 0)
             bounded += self._expires is not NULL and self._expires[id] > 0
         assert live == self._ids.live == self._by_name.used, "live counts the entries"
         assert self._by_digest.cells is NULL or self._by_digest.used == live, "both indexes have all"
@@ -923,7 +917,7 @@ cdef class VectorTier(_Entries):
         if self._row is not NULL:
             for arena in self._arenas.values():
                 assert arena.rows.live == sum(1 for key in rows if key[0] == arena.size), "an arena counts its rows"
-        assert size == self._bytes and bounded == self._bounded, "bytes and lives are counted"
+        assert size == self._total and bounded == self._bounded, "bytes and lives are counted"
         ends = set()
         for at in range(self._lives.count):
             assert not at or self._lives.at[(at - 1) // 2] <= self._lives.at[at], "the heap is a heap"
@@ -932,4 +926,4 @@ cdef class VectorTier(_Entries):
             if slots_has(&self._ids, id) and self._expires is not NULL and self._expires[id] > 0:
                 assert (id, self._expires[id]) in ends, "what has an end is in the heap"
         assert self._ids.live <= self.max_entries, "the entry budget holds"
-        assert self._used() <= self.max_bytes, "the byte budget holds"
+        assert self._total <= self.max_bytes, "the byte budget holds"
