@@ -66,21 +66,24 @@ venv: .venv/.test servers
 	@[ -n '$(PYTHON)' ] || { echo 'nearcache needs Python 3.11 or newer' >&2; exit 1; }
 	$(call venv,$*,$(PYTHON))
 
-# The stamps are older than pyproject.toml when its dependencies may have changed.
-.venv/.demo: pyproject.toml | .venv/bin/python
+# The stamps are older than pyproject.toml when its dependencies may have changed, and older than
+# the native core's sources when it has to be built again.
+NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native/*)
+
+.venv/.demo: pyproject.toml $(NATIVE) | .venv/bin/python
 	.venv/bin/python $(PIP) install -e '.[demo,redis]'
 	@touch $@
 
-.venv/.test: pyproject.toml | .venv/bin/python
+.venv/.test: pyproject.toml $(NATIVE) | .venv/bin/python
 	.venv/bin/python $(PIP) install -e '.[test]'
 	@touch .venv/.demo $@
 
-.venv-3.%/.test: pyproject.toml
+.venv-3.%/.test: pyproject.toml $(NATIVE)
 	$(call venv,.venv-3.$*,$(INTERPRETER))
 	.venv-3.$*/bin/python $(PIP) install -e '.[test]'
 	@touch $@
 
-.venv-bench/.installed: pyproject.toml bench/requirements.txt | .venv-bench/bin/python
+.venv-bench/.installed: pyproject.toml $(NATIVE) bench/requirements.txt | .venv-bench/bin/python
 	.venv-bench/bin/python $(PIP) install -e '.[redis,cli]' -r bench/requirements.txt
 	@touch $@
 
@@ -100,5 +103,5 @@ venv: .venv/.test servers
 
 clean:
 	rm -rf .venv .venv-3.* .venv-bench .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-		build dist src/*.egg-info
+		build dist src/*.egg-info src/nearcache/near/_native.c src/nearcache/near/_native*.so
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from contract.near_rows import digests
 from nearcache.codecs.vectors import by_name
 from nearcache.keys import content_digest
-from nearcache.near.pick import VectorTier
+from nearcache.near import pick, vectors
 from nearcache.testing import ManualClock
 
 TEXTS = [chr(97 + i) for i in range(14)]
@@ -65,6 +65,8 @@ class Model:
 
 
 class NearMachine(RuleBasedStateMachine):
+    kind = vectors.VectorTier
+
     @initialize(
         most=st.sampled_from([0, 1, 3, 6, 10, 100]),
         precision=st.sampled_from(["float32", "float16", "int8"]),
@@ -72,7 +74,7 @@ class NearMachine(RuleBasedStateMachine):
     def begin(self, most, precision):
         self.clock = ManualClock()
         self.precision = by_name(precision)
-        self.tier = VectorTier(
+        self.tier = self.kind(
             dtype=self.precision.dtype,
             scaled=self.precision.scaled,
             max_entries=most,
@@ -171,5 +173,15 @@ class NearMachine(RuleBasedStateMachine):
             assert self.tier.peek(shelf, content_digest(text))[0] == pytest.approx(expiry)
 
 
-TestNear = NearMachine.TestCase
-TestNear.settings = settings(max_examples=200, stateful_step_count=80, deadline=None)
+SETTINGS = settings(max_examples=150, stateful_step_count=80, deadline=None)
+
+TestPure = NearMachine.TestCase
+TestPure.settings = SETTINGS
+
+if pick.native is not None:
+
+    class NativeMachine(NearMachine):
+        kind = pick.native.VectorTier
+
+    TestNative = NativeMachine.TestCase
+    TestNative.settings = SETTINGS

@@ -236,4 +236,5 @@ def test_the_bare_import_takes_numpy_alone():
     assert run.returncode == 0, run.stderr
     seconds, taken = json.loads(run.stdout)
     print(f"import {PACKAGE}: {seconds * 1000:.0f} ms beyond numpy's")
-    assert set(taken) - sys.stdlib_module_names - {PACKAGE, "numpy"} == set()
+    taken = {name for name in taken if "cython" not in name}  # what the native core registers
+    assert taken - sys.stdlib_module_names - {PACKAGE, "numpy"} == set()

@@ -15,12 +15,13 @@ from nearcache.engine.io import AsyncIO
 from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, RowBatch, RowShelf
 from nearcache.errors import ConfigError
 from nearcache.keys import EmbeddingModel, KeySpace, ModelKeys
-from nearcache.near.pick import VectorTier
+from nearcache.near.pick import vector_tier
+from nearcache.near.policies.base import NAMES
 from nearcache.options import Options, check_count, check_ttl
 
 __all__ = ["Tiers", "describe", "remake"]
 
-_POLICIES = ("lru",)
+_POLICY_METHODS = ("insert", "touch", "touch_many", "remove", "evict", "rebuild")
 
 
 class Tiers:
@@ -32,11 +33,10 @@ class Tiers:
         if not isinstance(options, Options):
             msg = f"options is an Options object, not {options!r}"
             raise ConfigError(msg)
-        if arguments["policy"] not in _POLICIES:
-            msg = f"unknown policy {arguments['policy']!r}; known: {', '.join(_POLICIES)}"
-            raise ConfigError(msg)
+        _check_policy(arguments["policy"])
         self.precision = by_name(arguments["precision"])
-        near = VectorTier(
+        near = vector_tier(
+            policy=arguments["policy"],
             dtype=self.precision.dtype,
             scaled=self.precision.scaled,
             max_entries=check_count("max_entries", arguments["max_entries"], least=0),
@@ -134,6 +134,16 @@ class Tiers:
                 self._shelves[given.identity] = shelf
             self._models[model] = shelf
             return shelf
+
+
+def _check_policy(policy: object) -> None:
+    if isinstance(policy, str):
+        if policy not in NAMES:
+            msg = f"unknown policy {policy!r}; known: {', '.join(NAMES)}, or a policy object"
+            raise ConfigError(msg)
+    elif any(not callable(getattr(policy, name, None)) for name in _POLICY_METHODS):
+        msg = f"policy is a name or an object with {', '.join(_POLICY_METHODS)}, not {policy!r}"
+        raise ConfigError(msg)
 
 
 def describe(face: object, tiers: Tiers) -> str:

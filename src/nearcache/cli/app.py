@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from nearcache.cli.demo import demo
+from nearcache.cli.doctor import doctor
 
 __all__ = ["app"]
 
@@ -16,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:

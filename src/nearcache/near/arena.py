@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nearcache.near.policies.lru import LRU
-
 __all__ = ["LONGEST_KEY", "Arena", "Shelf"]
 
 LONGEST_KEY = 4096
 _FIRST_ROWS = 256
-# dict entry, slot number, key list, content hash, expiry, stamp, owner: see bench/memory.py
-_INDEX_BYTES = 116
-_NEVER = float("inf")
+# dict entry, slot number, key list, content hash, expiry, owner, id; the tier's columns by id and
+# the policy's: see bench/memory.py
+_INDEX_BYTES = 136
+_FREE = -1
 
 Floats = NDArray[np.float32]
 Slots = NDArray[np.intp]
@@ -30,7 +29,7 @@ _Columns = tuple[
     NDArray[np.uint64],
     NDArray[np.float64],
     NDArray[np.int32],
-    LRU,
+    NDArray[np.int32],
 ]
 
 
@@ -92,7 +91,8 @@ class Shelf:
 class Arena:
     """Slots of packed rows. Not thread-safe: the tier that owns it holds its lock.
 
-    Units: ``expires`` in monotonic seconds, 0 for never.
+    ``ids`` holds the entry number that the tier gave what is in a slot. Units: ``expires`` in
+    monotonic seconds, 0 for never.
     """
 
     __slots__ = (
@@ -102,12 +102,11 @@ class Arena:
         "digests",
         "expires",
         "high",
+        "ids",
         "key_bytes",
         "keys",
         "live",
         "moving",
-        "next_expiry",
-        "order",
         "owner",
         "row_bytes",
         "scale",
@@ -120,7 +119,6 @@ class Arena:
         self.keys: list[str | bytes | None] = []
         self.shelves: dict[int, Shelf] = {}
         self.high = self.live = self.key_bytes = 0
-        self.next_expiry = _NEVER
         self.row_bytes = size * dtype.itemsize + 4 * scaled + _INDEX_BYTES
         self.moving = False
         self._use(self._columns(_FIRST_ROWS, size, dtype))
@@ -133,11 +131,11 @@ class Arena:
             np.empty((capacity, 2), np.uint64),
             np.zeros(capacity, np.float64),
             np.zeros(capacity, np.int32),
-            LRU(capacity),
+            np.full(capacity, _FREE, np.int32),
         )
 
     def _use(self, columns: _Columns) -> None:
-        self.data, self.scale, self.digests, self.expires, self.owner, self.order = columns
+        self.data, self.scale, self.digests, self.expires, self.owner, self.ids = columns
 
     @property
     def size(self) -> int:
@@ -167,7 +165,7 @@ class Arena:
 
     def _of(self, shelf: Shelf) -> NDArray[np.bool_]:
         mine = self.owner[: self.high] == shelf.number
-        return np.asarray(mine & (self.order.stamps[: self.high] > 0))
+        return np.asarray(mine & (self.ids[: self.high] >= 0))
 
     def take_slot(self) -> int:
         """Return a slot that nothing points to; the caller writes its row, then enters it."""
@@ -179,14 +177,14 @@ class Arena:
         self.keys.append(None)
         return self.high - 1
 
-    def enter(self, shelf: Shelf, key: str | bytes, slot: int, stamp: int) -> None:
+    def enter(self, shelf: Shelf, key: str | bytes, slot: int, entry: int) -> None:
         """Let a text be found in a slot whose row is written."""
         self.keys[slot] = key
         if self.owner[slot] != shelf.number:  # a page that is only read takes no memory
             self.owner[slot] = shelf.number
         self.key_bytes += _key_bytes(key)
         self.live += 1
-        self.order.stamps[slot] = stamp
+        self.ids[slot] = entry
         shelf.index(key, slot)
 
     def repair(self) -> None:
@@ -208,14 +206,12 @@ class Arena:
         for slot, (number, key) in entries.items():
             self.keys[slot] = key
             self.owner[slot] = number
-            self.order.stamps[slot] = max(1, int(self.order.stamps[slot]))
         free = [slot for slot in range(self.high) if slot not in entries]
-        self.order.stamps[free] = 0
+        self.ids[free] = _FREE
         self.expires[free] = 0
         self._free = free
         self.live = len(entries)
         self.key_bytes = sum(_key_bytes(key) for _, key in entries.values())
-        self.settle_expiry()
 
     def remove(self, slot: int) -> None:
         """Free a live slot."""
@@ -225,29 +221,14 @@ class Arena:
         self.keys[slot] = None
         self.key_bytes -= _key_bytes(key)
         self.live -= 1
-        self.order.stamps[slot] = 0
+        self.ids[slot] = _FREE
         if self.expires[slot]:
             self.expires[slot] = 0
         self._free.append(slot)
 
-    def remove_shelf(self, shelf: Shelf) -> None:
-        """Free every slot of a shelf."""
-        for slot in np.flatnonzero(self._of(shelf)).tolist():
-            self.remove(slot)
-        del self.shelves[shelf.number]
-
-    def expired(self, now: float) -> list[int]:
-        """Return the slots whose life has ended; cheap while none can have."""
-        if now < self.next_expiry:
-            return []
-        expires = self.expires[: self.high]
-        return np.flatnonzero((expires > 0) & (expires <= now)).tolist()
-
-    def settle_expiry(self) -> None:
-        """Look up when the next life ends, once those that ended have been removed."""
-        expires = self.expires[: self.high]
-        bounded = expires[expires > 0]
-        self.next_expiry = float(bounded.min()) if len(bounded) else _NEVER
+    def shelf_slots(self, shelf: Shelf) -> list[int]:
+        """Return the slots of a shelf."""
+        return np.flatnonzero(self._of(shelf)).tolist()
 
     def rows(self, slots: Slots) -> Floats:
         """Return copies of the rows as float32: a view would change when its slot is reused."""
@@ -256,26 +237,32 @@ class Arena:
             return np.multiply(packed, self.scale.take(slots)[:, None], dtype=np.float32)
         return packed.astype(np.float32, copy=False)
 
-    def trim(self) -> None:
-        """Give memory back once more than half of the slots ever used are free."""
-        if self.high > _FIRST_ROWS and self.live * 2 < self.high:
-            self._move(self.live_slots(), max(_FIRST_ROWS, self.live))
+    @property
+    def is_sparse(self) -> bool:
+        """Whether more than half of the slots ever used are free."""
+        return self.high > _FIRST_ROWS and self.live * 2 < self.high
+
+    def trim(self) -> object:
+        """Give memory back; slots get new numbers. Returns the old blocks, to be let go of."""
+        old = (self.data, self.scale, self.digests, self.expires, self.owner, self.ids)
+        self._move(self.live_slots(), max(_FIRST_ROWS, self.live))
+        return old
 
     def live_slots(self) -> Slots:
         """Return the slots in use."""
-        return np.flatnonzero(self.order.stamps[: self.high])
+        return np.flatnonzero(self.ids[: self.high] >= 0)
 
     def _move(self, kept: Slots, capacity: int) -> None:
         """Copy the ``kept`` slots, in order, to the start of new blocks."""
         count = len(kept)
         columns = self._columns(capacity, self.size, self.data.dtype)
-        data, scale, digests, expires, owner, order = columns
+        data, scale, digests, expires, owner, ids = columns
         pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
             (self.data, data),
             (self.digests, digests),
             (self.expires, expires),
             (self.owner, owner),
-            (self.order.stamps, order.stamps),
+            (self.ids, ids),
         ]
         if scale is not None and self.scale is not None:
             pairs.append((self.scale, scale))
@@ -295,7 +282,7 @@ class Arena:
         self.moving = False
 
     def check(self) -> None:
-        """Raise AssertionError where indexes, keys, stamps and counts disagree; for tests."""
+        """Raise AssertionError where indexes, keys, numbers and counts disagree; for tests."""
         slots: list[int] = []
         for number, shelf in self.shelves.items():
             assert (shelf.number, shelf.arena) == (number, self), "a shelf is where it says"
@@ -309,6 +296,3 @@ class Arena:
         assert len(self.keys) == self.high, "one key per slot"
         texts = sum(_key_bytes(key) for key in self.keys if key is not None)
         assert texts == self.key_bytes, "key_bytes counts the keys"
-        expires = self.expires[: self.high]
-        bounded = expires[expires > 0]
-        assert not len(bounded) or self.next_expiry <= bounded.min(), "next_expiry bounds below"

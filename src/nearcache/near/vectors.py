@@ -5,6 +5,7 @@ The contract (five verbs: get, put, drop, expire, resize) is written as
 """
 
 import threading
+from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,11 +14,17 @@ from numpy.typing import NDArray
 
 from nearcache.clock import Clock
 from nearcache.near.arena import LONGEST_KEY, Arena, Shelf
+from nearcache.near.lives import Lives
+from nearcache.near.policies.base import Policy, by_name
 
 __all__ = ["VectorTier"]
 
 Floats = NDArray[np.float32]
-_EXPIRY_SLICE = 512  # slots freed per hold of the lock: well under a millisecond
+_EXPIRY_SLICE = 256  # entries dropped per hold of the lock: well under a millisecond
+_FIRST_ENTRIES = 256
+_MOVED_AT_ONCE = 2**20  # bytes of rows that a clean-up moves while it holds the lock
+_HASH_BITS = 2**64 - 1
+_APART = 0x9E3779B97F4A7C15  # golden ratio: shelves' hashes lie far apart
 _KEY_HEAD = 80  # what a str costs beside its characters, at most
 
 
@@ -26,10 +33,15 @@ def _most_key_bytes(key: str | bytes) -> int:
     return 4 * len(key) + _KEY_HEAD
 
 
+def _hash_of(shelf: Shelf, key: str | bytes) -> int:
+    """Return 64 well-mixed bits of a key: CPython's own hash of a text is keyed and mixed."""
+    return (hash(key) + shelf.number * _APART) & _HASH_BITS
+
+
 class _Waiting:
     """Entries of one put that have a slot, and whose rows are not written yet."""
 
-    __slots__ = ("bytes_needed", "rows", "slots")
+    __slots__ = ("bytes_needed", "entries", "rows", "slots")
 
     def __init__(self) -> None:
         self.clear()
@@ -37,6 +49,7 @@ class _Waiting:
     def clear(self) -> None:
         self.slots: dict[str | bytes, int] = {}
         self.rows: dict[str | bytes, int] = {}
+        self.entries: dict[str | bytes, int] = {}  # of those that are overwritten
         self.bytes_needed = 0
 
     def add(self, key: str | bytes, row: int, slot: int, need: int) -> None:
@@ -63,6 +76,8 @@ class VectorTier:
         max_entries: int,
         max_bytes: int,
         clock: Clock,
+        policy: str | Policy = "lru",
+        seed: int = 0,
     ) -> None:
         self.lock = threading.RLock()
         self.max_entries = max_entries
@@ -75,7 +90,13 @@ class VectorTier:
         self._shelves: dict[Hashable, Shelf] = {}
         self._arenas: dict[int, Arena] = {}
         self._numbers = -1  # the first is 0, so that its slots' owner is never written
-        self._tick = 1
+        self._policy = by_name(policy, seed) if isinstance(policy, str) else policy
+        self.policy = self._policy.name
+        # an entry's number, and where it is: what the policy and the lives speak of
+        self._arena_of: list[Arena | None] = []
+        self._slot_of = array("i")
+        self._free: list[int] = []
+        self._lives = Lives()
         self._busy = False
         self._deferred: list[Callable[[], object]] = []
 
@@ -89,8 +110,31 @@ class VectorTier:
 
     def _repair(self) -> None:
         """Bring back in order what an interrupted operation left."""
+        places: dict[int, tuple[Arena, int, int]] = {}
+        lost: list[tuple[Arena, int, int]] = []
         for arena in self._arenas.values():
             arena.repair()
+            for shelf in arena.shelves.values():
+                for key, slot in [*shelf.by_text.items(), *shelf.by_digest.items()]:
+                    entry, place = int(arena.ids[slot]), (arena, slot, _hash_of(shelf, key))
+                    if entry < 0 or entry in places:
+                        lost.append(place)
+                    else:
+                        places[entry] = place
+        fresh = (entry for entry in range(len(places) + len(lost)) if entry not in places)
+        places.update(zip(fresh, lost, strict=False))
+        count = max(places, default=-1) + 1
+        self._arena_of = [None] * count
+        self._slot_of = array("i", bytes(4 * count))
+        self._free = [entry for entry in range(count) if entry not in places]
+        self._lives.clear()
+        for entry, (arena, slot, _) in places.items():
+            self._arena_of[entry], self._slot_of[entry] = arena, slot
+            arena.ids[slot] = entry
+            if arena.expires[slot]:
+                self._lives.add(entry, float(arena.expires[slot]))
+        self._policy.rebuild([(entry, place[2]) for entry, place in sorted(places.items())])
+        self._policy.reserve(count)
 
     def _leave(self) -> None:
         """End an operation, and do what came in its middle."""
@@ -140,13 +184,19 @@ class VectorTier:
             slots = np.fromiter(map(shelf.by_text.get, texts), np.intp, count)
         except TypeError:  # a None among the slots
             return None
-        if arena.next_expiry <= (now := self._clock()):
+        if self._lives.next <= (now := self._now()):
             expires = arena.expires.take(slots)
             if ((expires > 0) & (expires <= now)).any():
                 return None
-        arena.order.stamps[slots] = np.arange(self._tick, self._tick + count)
-        self._tick += count
+        self._touch(arena, slots)
         return arena.rows(slots)
+
+    def _now(self) -> float:
+        return self._clock() if self._lives.count else 0.0
+
+    def _touch(self, arena: Arena, slots: NDArray[np.intp]) -> None:
+        if self._policy.on_hit != "nothing":
+            self._policy.touch_many(arena.ids.take(slots))
 
     def get_some(
         self, name: Hashable, texts: Sequence[str], digests: Sequence[bytes] | None = None
@@ -173,7 +223,7 @@ class VectorTier:
     def _get_some(
         self, shelf: Shelf, texts: Sequence[str], digests: Sequence[bytes] | None
     ) -> tuple[list[int], Floats | None]:
-        now = self._clock()
+        now = self._now()
         found: list[int] = []
         slots: list[int] = []
         for i, text in enumerate(texts):
@@ -184,8 +234,7 @@ class VectorTier:
         if not found:
             return [], None
         index = np.array(slots, np.intp)
-        shelf.arena.order.stamps[index] = np.arange(self._tick, self._tick + len(slots))
-        self._tick += len(slots)
+        self._touch(shelf.arena, index)
         return found, shelf.arena.rows(index)
 
     def get_one(self, name: Hashable, text: str) -> Floats | None:
@@ -217,19 +266,54 @@ class VectorTier:
                 self._leave()
 
     def _row(self, arena: Arena, slot: int) -> Floats | None:
-        if self._drop_if_expired(arena, slot, self._clock()):
+        if self._drop_if_expired(arena, slot, self._now()):
             return None
-        arena.order.stamps[slot] = self._tick
-        self._tick += 1
+        self._policy.touch(int(arena.ids[slot]))
         row: Floats = arena.rows(np.array([slot]))[0]
         return row
 
     def _drop_if_expired(self, arena: Arena, slot: int, now: float) -> bool:
-        if now < arena.next_expiry or not 0 < arena.expires[slot] <= now:
+        if now < self._lives.next or not 0 < arena.expires[slot] <= now:
             return False
-        arena.remove(slot)
+        self._remove(arena, slot)
         self.expirations += 1
         return True
+
+    # -- entries -----------------------------------------------------------------------------
+
+    def _enter(self, shelf: Shelf, key: str | bytes, slot: int) -> int:
+        """Give what was put in a slot a number, and let it be found."""
+        if not self._free:
+            count = len(self._arena_of)
+            more = max(_FIRST_ENTRIES, count)
+            self._policy.reserve(count + more)
+            self._slot_of.extend(array("i", bytes(4 * more)))
+            self._arena_of.extend([None] * more)
+            self._free.extend(range(count + more - 1, count - 1, -1))
+        entry = self._free.pop()
+        self._arena_of[entry], self._slot_of[entry] = shelf.arena, slot
+        self._policy.insert(entry, _hash_of(shelf, key))
+        shelf.arena.enter(shelf, key, slot, entry)
+        return entry
+
+    def _remove(self, arena: Arena, slot: int) -> None:
+        entry = int(arena.ids[slot])
+        arena.remove(slot)
+        self._policy.remove(entry)
+        self._release(entry)
+
+    def _release(self, entry: int) -> None:
+        self._arena_of[entry] = None
+        self._free.append(entry)
+
+    def _trim(self, arena: Arena) -> object:
+        """Give memory back if there is much; return the old blocks."""
+        if not arena.is_sparse:
+            return None
+        old = arena.trim()
+        for slot, entry in enumerate(arena.ids[: arena.high].tolist()):
+            self._slot_of[entry] = slot
+        return old
 
     # -- put ---------------------------------------------------------------------------------
 
@@ -289,13 +373,20 @@ class VectorTier:
             names = np.frombuffer(b"".join([digests[i] for i in kept]), np.uint64)
             arena.digests[index] = names.reshape(-1, 2)
             life = expires[kept]
-            bounded = life[life > 0]
-            if len(bounded):
+            bounded = life > 0
+            if bounded.any():
                 arena.expires[index] = life
-                arena.next_expiry = min(arena.next_expiry, float(bounded.min()))
             for key, slot in waiting.slots.items():
-                arena.enter(shelf, key, slot, self._tick)
-                self._tick += 1
+                entry = waiting.entries.get(key)
+                if entry is None:
+                    self._enter(shelf, key, slot)
+                else:
+                    self._slot_of[entry] = slot
+                    self._policy.touch(entry)
+                    arena.enter(shelf, key, slot, entry)
+            if bounded.any():
+                self._weed()
+                self._lives.add_many(arena.ids.take(index)[bounded], life[bounded])
             waiting.clear()
 
         for i, given in enumerate(texts):
@@ -304,12 +395,24 @@ class VectorTier:
             if key in waiting.slots:
                 flush()
             slot = shelf.find(text, digests[i])
-            if slot is not None:
-                arena.remove(slot)
             need = arena.row_bytes + _most_key_bytes(key)
-            if self._make_room(arena, need, waiting, flush):
+            if slot is not None:  # it takes what it had
+                waiting.entries[key] = int(arena.ids[slot])
+                arena.remove(slot)
+                waiting.add(key, i, arena.take_slot(), 0)
+            elif self._make_room(arena, need, waiting, flush):
                 waiting.add(key, i, arena.take_slot(), need)
         flush()
+
+    def _weed(self) -> None:
+        """Forget the ends of lives that ended early, once they are the larger part."""
+        if self._lives.count <= 2 * len(self) + _FIRST_ENTRIES:
+            return
+        self._lives.clear()
+        for arena in self._arenas.values():
+            ends = arena.expires[: arena.high]
+            bounded = np.flatnonzero((ends > 0) & (arena.ids[: arena.high] >= 0))
+            self._lives.add_many(arena.ids.take(bounded), ends.take(bounded))
 
     def _shelf(self, name: Hashable, size: int) -> Shelf:
         shelf = self._shelves.get(name)
@@ -334,9 +437,9 @@ class VectorTier:
             return True
         flush()  # now the sizes are exact, and what is new may be evicted too
         if not self._fits(need, waiting):
-            self._drop_expired(self._clock())
+            self._drop_expired()
         while not self._fits(need, waiting):
-            self._evict_oldest(arena)
+            self._evict(arena)
         return True
 
     def _fits(self, need: int, waiting: "_Waiting") -> bool:
@@ -344,18 +447,21 @@ class VectorTier:
             return False
         return self.used_bytes + waiting.bytes_needed + need <= self.max_bytes
 
-    def _evict_oldest(self, into: Arena | None) -> None:
-        oldest: tuple[int, int, Arena] | None = None
-        for arena in self._arenas.values():
-            candidate = arena.order.oldest(arena.high)
-            if candidate is not None and (oldest is None or candidate[0] < oldest[0]):
-                oldest = (*candidate, arena)
-        assert oldest is not None, "a full budget has an entry to evict"
-        _, slot, arena = oldest
-        arena.remove(slot)
+    def _drop_expired(self) -> None:
+        now = self._now()
+        while self._drop_due(now, _EXPIRY_SLICE):
+            pass
+
+    def _evict(self, into: Arena | None) -> None:
+        entry = self._policy.evict()
+        arena = None if entry is None else self._arena_of[entry]
+        assert entry is not None, "a full budget has an entry to evict"
+        assert arena is not None, "the policy knows only what is here"
+        arena.remove(self._slot_of[entry])
+        self._release(entry)
         self.evictions += 1
         if arena is not into:  # its slots are not about to be reused
-            arena.trim()
+            self._trim(arena)
 
     # -- drop --------------------------------------------------------------------------------
 
@@ -370,8 +476,8 @@ class VectorTier:
                 return 0
             slots = shelf.arena.find_digests(shelf, digests)
             for slot in slots:
-                shelf.arena.remove(slot)
-            shelf.arena.trim()
+                self._remove(shelf.arena, slot)
+            self._trim(shelf.arena)
             return len(slots)
 
     def drop_shelves(self, names: Iterable[Hashable]) -> int:
@@ -388,11 +494,13 @@ class VectorTier:
         if shelf is None:
             return 0
         count, arena = len(shelf), shelf.arena
-        if count == arena.live:
+        for slot in arena.shelf_slots(shelf):
+            self._remove(arena, slot)
+        if not arena.live:
             del self._arenas[arena.size]
         else:
-            arena.remove_shelf(shelf)
-            arena.trim()
+            del arena.shelves[shelf.number]
+            self._trim(arena)
         # other shelves of a dropped arena were empty: they start anew with their next row
         for other in [n for n, s in self._shelves.items() if s.arena is arena and not len(s)]:
             if arena.size not in self._arenas:
@@ -408,33 +516,30 @@ class VectorTier:
                 self._deferred.append(self.expire)
                 return 0
         dropped, now = 0, self._clock()
-        for arena in tuple(self._arenas.values()):
-            with self.lock:
-                slots = arena.expired(now)
-            for at in range(0, len(slots), _EXPIRY_SLICE):
-                with self.lock, self._mending():
-                    dropped += self._remove_expired(arena, slots[at : at + _EXPIRY_SLICE], now)
-            if slots:
-                with self.lock, self._mending():
-                    arena.settle_expiry()
-                    arena.trim()
+        while True:
+            with self.lock, self._mending():
+                before = self.expirations
+                looked = self._drop_due(now, _EXPIRY_SLICE)
+                dropped += self.expirations - before
+            if not looked:
+                break
+        if dropped:
+            for arena in tuple(self._arenas.values()):
+                if arena.live * arena.row_bytes <= _MOVED_AT_ONCE:
+                    with self.lock, self._mending():
+                        old = self._trim(arena)
+                    del old  # giving large blocks back takes long: not under the lock
         return dropped
 
-    def _drop_expired(self, now: float) -> None:
-        for arena in self._arenas.values():
-            if slots := arena.expired(now):
-                self._remove_expired(arena, slots, now)
-                arena.settle_expiry()
-
-    def _remove_expired(self, arena: Arena, slots: list[int], now: float) -> int:
-        dropped = 0
-        for slot in slots:
-            # between two slices the slot may have been overwritten, freed, or moved by a trim
-            if slot < arena.high and 0 < arena.expires[slot] <= now:
-                arena.remove(slot)
-                dropped += 1
-        self.expirations += dropped
-        return dropped
+    def _drop_due(self, now: float, most: int) -> int:
+        """Drop up to ``most`` entries whose life has ended; return how many were looked at."""
+        due = self._lives.due(now, most)
+        for entry, end in due:
+            arena = self._arena_of[entry] if entry < len(self._arena_of) else None
+            if arena is not None and arena.expires[self._slot_of[entry]] == end:
+                self._remove(arena, self._slot_of[entry])
+                self.expirations += 1
+        return len(due)
 
     # -- rare things -------------------------------------------------------------------------
 
@@ -444,9 +549,9 @@ class VectorTier:
             if self._busy:
                 self._deferred.append(lambda: self.resize(max_entries, max_bytes))
                 return
-            self._drop_expired(self._clock())
+            self._drop_expired()
             while len(self) > max_entries or self.used_bytes > max_bytes:
-                self._evict_oldest(None)
+                self._evict(None)
             self.max_entries, self.max_bytes = max_entries, max_bytes
 
     def peek(self, name: Hashable, digest: bytes) -> tuple[float, int] | None:
@@ -473,6 +578,13 @@ class VectorTier:
             for size, arena in self._arenas.items():
                 assert arena.size == size, "an arena holds rows of its own size"
                 arena.check()
+                for slot in arena.live_slots().tolist():
+                    entry = int(arena.ids[slot])
+                    assert self._arena_of[entry] is arena, "an entry's number leads to its arena"
+                    assert self._slot_of[entry] == slot, "and to its slot"
+            self._policy.check()
+            assert len(self._policy) == len(self), "the policy knows every entry"
+            assert len(self) + len(self._free) == len(self._arena_of), "a number is used or free"
             for shelf in self._shelves.values():
                 assert self._arenas.get(shelf.arena.size) is shelf.arena, "no shelf is adrift"
             assert len(self) <= self.max_entries, "the entry budget holds"

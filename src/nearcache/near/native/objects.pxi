@@ -352,9 +352,10 @@ cdef class ObjectTier(_Entries):
         cdef uint64_t entries = max_entries, size = max_bytes
         cdef double now = self._clock()
         self.max_entries, self.max_bytes = entries, size
+        while self._drop_due(now, LEAVING):
+            self._let_go()
         while self._ids.live > self.max_entries or self._total > self.max_bytes:
-            if not self._drop_due(now, 1):
-                self._evict()
+            self._evict()
             self._let_go()
         self._trim()
         self._let_go()

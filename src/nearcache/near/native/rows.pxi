@@ -851,9 +851,8 @@ cdef class VectorTier(_Entries):
         """Set new budgets and evict at once what no longer fits."""
         cdef uint64_t entries = max_entries, size = max_bytes
         cdef double now = self._clock()
-        if self._ids.live > entries or self._total > size:
-            while self._drop_due(now, SLICE):
-                pass
+        while self._drop_due(now, SLICE):
+            pass
         while self._ids.live > entries or self._total > size:
             self._evict()
         self.max_entries, self.max_bytes = entries, size

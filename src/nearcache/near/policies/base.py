@@ -88,8 +88,8 @@ class Policy(Protocol):
 def _classes() -> dict[str, Any]:
     from nearcache.near.policies.fifo import FIFO
     from nearcache.near.policies.lfu import LFU
+    from nearcache.near.policies.lru import LRU
     from nearcache.near.policies.random import Random
-    from nearcache.near.policies.recency import LRU
     from nearcache.near.policies.s3fifo import S3FIFO
     from nearcache.near.policies.sieve import Sieve
 
