@@ -8,14 +8,20 @@ from pathlib import Path
 
 from bench import machine, report
 
-NAMES = ("near", "redis_store", "sqlite_store", "memory", "calls", "excite", "peers")
+NEAR = ("near.single", "near.batch", "near.memory", "near.cleanup", "near.curve")
+NAMES = (*NEAR, "sim", "redis_store", "sqlite_store", "calls", "excite", "peers")
+GROUPS = {"near": NEAR, "memory": ("near.memory",)}  # names for several, and an old one
 _RESULTS = Path(__file__).parent / "results"
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--only", metavar="NAME", action="append", choices=NAMES, help=", ".join(NAMES)
+        "--only",
+        metavar="NAME",
+        action="append",
+        choices=(*NAMES, *GROUPS),
+        help=", ".join((*NAMES, "near (all near.*)")),
     )
     parser.add_argument("--quick", action="store_true", help="less of everything; writes nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON document, not tables")
@@ -29,7 +35,8 @@ def main() -> int:
     """Run what was asked for; a goal that is missed is reported, not a failure."""
     arguments = _arguments()
     documents = []
-    for name in arguments.only or NAMES:
+    asked = arguments.only or NAMES
+    for name in dict.fromkeys(name for given in asked for name in GROUPS.get(given, (given,))):
         machine.wait_until_quiet(arguments.wait)
         found: report.Report = importlib.import_module(f"bench.{name}").run(quick=arguments.quick)
         if not arguments.quick:

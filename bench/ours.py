@@ -10,13 +10,14 @@ import numpy as np
 from bench.timing import Contestant, Matrix, Sample
 from nearcache import EmbeddingCache
 
-__all__ = ["MODEL", "filled", "from_store", "get_batch", "wrapped", "wrapped_async"]
+__all__ = ["MODEL", "filled", "from_store", "get_batch", "no_model", "wrapped", "wrapped_async"]
 
 MODEL = "m"
 _ROOM = 2**31
 
 
-def _no_model(texts: list[str]) -> Matrix:
+def no_model(texts: list[str]) -> Matrix:
+    """The model of a warm run: to be asked is an error."""
     msg = f"{len(texts)} warm texts reached the model"
     raise AssertionError(msg)
 
@@ -31,7 +32,7 @@ def filled(texts: list[str], matrix: Matrix, store: Any = None, **settings: Any)
 
 def wrapped(cache: EmbeddingCache, name: str) -> Contestant:
     """Return the call that users make: ``embed(texts)``."""
-    embed = cache.wrap(_no_model, model=MODEL)
+    embed = cache.wrap(no_model, model=MODEL)
 
     def get(sample: Sample) -> Matrix:
         return embed(sample.texts)
@@ -54,7 +55,7 @@ def get_batch(cache: EmbeddingCache, name: str) -> Contestant:
 
 def wrapped_async(cache: EmbeddingCache, name: str, runner: asyncio.Runner) -> Contestant:
     """Return the async face of the cache, on the event loop of ``runner``."""
-    embed = cache.as_async().wrap(_no_model, model=MODEL)
+    embed = cache.as_async().wrap(no_model, model=MODEL)
 
     async def once(texts: list[str]) -> Matrix:
         return await embed(texts)
