@@ -544,16 +544,15 @@ class ObjectTier:
     def _resize(self, gone: list[Any], now: float, max_entries: int, max_bytes: int) -> bool:
         self._torn = True
         self.max_entries, self.max_bytes = max_entries, max_bytes
-        self._shrink(gone, now)
+        while self._lives.next <= now:
+            self._drop_due(gone, now, _SLICE)
+        self._shrink(gone)
         self._torn = False
         return self._trim(gone)
 
-    def _shrink(self, gone: list[Any], now: float) -> None:
+    def _shrink(self, gone: list[Any]) -> None:
         while len(self) > self.max_entries or self._total > self.max_bytes:
-            if self._lives.next <= now:
-                self._drop_due(gone, now, 1)
-            else:
-                self._evict(gone)
+            self._evict(gone)
 
     def _trim(self, gone: list[Any]) -> bool:
         """Give memory back once all is gone: what is left of fewer entries is small."""
@@ -591,7 +590,7 @@ class ObjectTier:
         self._policy.rebuild([(slot, self._hashes[slot]) for slot in kept])
         self._policy.reserve(self._capacity)
         self._weed()
-        self._shrink(gone, 0.0)
+        self._shrink(gone)
         for key in [key for key, entry in self._index.items() if entry[_SLOT] < 0]:
             self._take_from_index(gone, key)
         self._torn = False
