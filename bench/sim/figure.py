@@ -37,7 +37,11 @@ def draw(grid: "Grid", path: Path) -> None:
     columns = min(_COLUMNS, len(names))
     rows = -(-len(names) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(4.1 * columns, 3.0 * rows + 1.1), squeeze=False, layout="tight"
+        rows,
+        columns,
+        figsize=(4.1 * columns, 3.0 * rows + 1.1),
+        squeeze=False,
+        layout="constrained",
     )
     for axis, name in zip(axes.flat, names, strict=False):
         _plot(axis, grid, name)
@@ -65,7 +69,6 @@ def _plot(axis: Any, grid: "Grid", name: str) -> None:
     axis.set_xscale("log")
     axis.set_xticks(sizes, [f"{size:g}" for size in sizes])
     axis.minorticks_off()
-    axis.set_ylim(bottom=0)
     axis.set_title(f"{name} ({pairs[0].requests:,} requests)", fontsize=9)
     axis.set_xlabel("cache size, % of distinct keys", fontsize=8)
     axis.set_ylabel("hit ratio, %", fontsize=8)
