@@ -5,7 +5,7 @@ import gc
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 from bench.machine import steady_memory
@@ -81,10 +81,10 @@ def awaits(get: Callable[[Any], Any], runner: asyncio.Runner) -> Loop:
 def _timed(lap: Lap, repeats: int) -> float:
     drawn = [lap.draw() for _ in range(repeats)]
     loop = lap.loop
-    start = perf_counter()
+    start = process_time()
     for keys in drawn:
         loop(keys)
-    return (perf_counter() - start) / sum(map(len, drawn))
+    return (process_time() - start) / sum(map(len, drawn))
 
 
 def _repeats(lap: Lap) -> int:
@@ -93,7 +93,10 @@ def _repeats(lap: Lap) -> int:
 
 
 def race_laps(laps: Sequence[Lap], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds per operation of every lap, each round from another starter."""
+    """Return the processor seconds per operation of every lap, each round from another starter.
+
+    Of the processor, for at this scale whatever else a machine does would be most of the figure.
+    """
     steady_memory()
     gc.collect()
     gc.freeze()

@@ -42,13 +42,13 @@ def run(*, quick: bool) -> Report:
     _judge(report, found, contestants)
     threads.measure(report, policies[0], _keys(_text, "hot"), quick=quick)
     report.notes.append(
-        "Nanoseconds per operation, the middle round, less the loop around the calls (which has a "
-        "row of its own). `set + evict` writes keys that are not there into a full cache; a life "
-        "of an hour is given with each where the cache can, nearcache's by `monotonic() + ttl` as "
-        "any caller has to (but for the rows that say otherwise). lru_cache has no miss apart from "
-        "its call of the function, whose trivial body is in its last column; the dict never "
-        "evicts. nearcache, cachebox, moka and lru_cache are thread-safe as they are; lru-dict and "
-        "the dict count nothing and let nothing expire."
+        "Nanoseconds of processor time per operation, the middle round, less the loop around the "
+        "calls (a row of its own). `set + evict` writes keys that are not there into a full cache; "
+        "a life of an hour is given with each where the cache can, nearcache's by `monotonic() + "
+        "ttl` as any caller has to (but for the rows that say otherwise). lru_cache has no miss "
+        "apart from its call of the function, whose trivial body is in its last column; the dict "
+        "never evicts. nearcache, cachebox, moka and lru_cache are thread-safe as they are; "
+        "lru-dict and the dict count nothing and let nothing expire."
     )
     return report
 
