@@ -516,10 +516,10 @@ class ObjectTier:
             time.sleep(0)  # whoever waits for the lock gets it now
         if dropped:
             self._do(self._trim)
-        return dropped
+        return int(self.expirations - before)
 
     def _expire(self, gone: list[Any], now: float) -> int:
-        before: int = self.expirations
+        before = self.expirations
         self._torn = True
         self._drop_due(gone, now, _SLICE)
         self._torn = False
