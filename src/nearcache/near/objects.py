@@ -504,7 +504,8 @@ class ObjectTier:
 
     def expire(self) -> int:
         """Drop every entry whose life has ended; the lock is held for short slices only."""
-        dropped, now = 0, self._clock()
+        dropped: int = 0
+        now = self._clock()
         while True:
             part = self._do(self._expire, now)
             if part is None:
@@ -516,7 +517,7 @@ class ObjectTier:
             time.sleep(0)  # whoever waits for the lock gets it now
         if dropped:
             self._do(self._trim)
-        return int(self.expirations - before)
+        return dropped
 
     def _expire(self, gone: list[Any], now: float) -> int:
         before = self.expirations
