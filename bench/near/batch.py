@@ -91,7 +91,7 @@ def _judge(report: Report, at: dict[str, float], limit: str, names: dict[str, st
         judge("native batch against its limit", 1.5, rows, limit)
         judge("native batch against the seed's way", 30, old, rows, at_least=True)
         judge("native int8 rows against float32 rows", 1.0, small, rows)
-    judge("generate_batch against the limit", 2.0, call, limit)
+        judge("generate_batch against the limit", 2.0, call, limit)
     judge("generate_batch against LangChain", 10, names["peer"], call, at_least=True)
     judge("pure batch against the limit", 4.0, _TIER.format("pure", "float32"), limit)
 

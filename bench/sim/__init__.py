@@ -30,10 +30,10 @@ def run(*, quick: bool) -> Report:
 def report_of(grid: Grid, names: Sequence[str], *, quick: bool = False) -> Report:
     """Return a grid as a report."""
     if set(names) <= set(MADE_UP):
-        texts = f"traces made up ({', '.join(names)}; no data folder found)"
+        texts = f"made-up traces ({', '.join(names)}; no data folder found)"
     else:
-        texts = ", ".join(dict.fromkeys(pair.trace for pair in grid.pairs))
-    report = Report("sim", TITLE, quick, texts=f"traces: {texts}")
+        texts = f"traces {', '.join(dict.fromkeys(pair.trace for pair in grid.pairs))}"
+    report = Report("sim", TITLE, quick, texts=texts)
     report.tables += [standings(grid), ratios(grid)]
     report.judged += judged(grid)
     report.notes.append(

@@ -18,7 +18,8 @@ OTHERS |= {"libCacheSim S3-FIFO": "S3FIFO", "libCacheSim W-TinyLFU": "WTinyLFU"}
 
 def policies() -> list[str]:
     """Return the names of nearcache's own policies."""
-    return sorted(set(NAMES) | set(pick.NATIVE_POLICIES), key=lambda name: name != "adaptive")
+    names = dict.fromkeys((*NAMES, *pick.NATIVE_POLICIES))
+    return sorted(names, key=lambda name: name != "adaptive")
 
 
 def others() -> list[str]:
