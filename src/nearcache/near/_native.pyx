@@ -36,15 +36,10 @@ def _contiguous(array, dtype=None):
     return np.ascontiguousarray(array, dtype)
 
 
-def _checked(digest):
-    if not (isinstance(digest, bytes) and len(digest) == 16):
-        raise TypeError("a content hash is 16 bytes")
-    return digest
-
-
 cdef name128 _digest(bytes given) except *:
     cdef name128 digest
-    _checked(given)
+    if not digest_is_ready(<PyObject *>given):
+        raise TypeError("a content hash is 16 bytes")
     memcpy(&digest, PyBytes_AS_STRING(given), 16)
     return digest
 

@@ -12,7 +12,7 @@ from typing import Any
 from nearcache.near.policies.base import Policy
 from nearcache.near.vectors import VectorTier
 
-__all__ = ["VectorTier", "core", "native", "vector_tier"]
+__all__ = ["NATIVE_POLICIES", "VectorTier", "core", "native", "vector_tier"]
 
 
 _log = logging.getLogger("nearcache")
@@ -33,6 +33,7 @@ def _load() -> tuple[Any, str]:
 
 
 native, _why_not = _load()
+NATIVE_POLICIES: tuple[str, ...] = () if native is None else native.POLICIES
 
 
 def core() -> tuple[str, str]:
@@ -46,5 +47,5 @@ def vector_tier(*, policy: str | Policy, **options: Any) -> VectorTier:
 
 
 def _make(name: str, pure: Any, policy: str | Policy, options: dict[str, Any]) -> Any:
-    kind = pure if native is None or not isinstance(policy, str) else getattr(native, name)
+    kind = getattr(native, name) if policy in NATIVE_POLICIES else pure
     return kind(policy=policy, **options)

@@ -4,6 +4,7 @@ The contract (five verbs: get, put, drop, expire, resize) is written as
 ``tests/contract/near_rows.py``, which every implementation runs.
 """
 
+import itertools
 import threading
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -89,7 +90,6 @@ class VectorTier:
         self._clock = clock
         self._shelves: dict[Hashable, Shelf] = {}
         self._arenas: dict[int, Arena] = {}
-        self._numbers = -1  # the first is 0, so that its slots' owner is never written
         self._policy = by_name(policy, seed) if isinstance(policy, str) else policy
         self.policy = self._policy.name
         # an entry's number, and where it is: what the policy and the lives speak of
@@ -423,8 +423,9 @@ class VectorTier:
         arena = self._arenas.get(size)
         if arena is None:
             arena = self._arenas[size] = Arena(size, self._dtype, scaled=self._scaled)
-        self._numbers += 1
-        shelf = self._shelves[name] = arena.shelves[self._numbers] = Shelf(arena, self._numbers)
+        used = {shelf.number for shelf in self._shelves.values()}
+        number = next(number for number in itertools.count() if number not in used)
+        shelf = self._shelves[name] = arena.shelves[number] = Shelf(arena, number)
         return shelf
 
     def _make_room(
@@ -477,7 +478,9 @@ class VectorTier:
             slots = shelf.arena.find_digests(shelf, digests)
             for slot in slots:
                 self._remove(shelf.arena, slot)
-            self._trim(shelf.arena)
+            if slots:
+                self._trim(shelf.arena)
+                self._settle()
             return len(slots)
 
     def drop_shelves(self, names: Iterable[Hashable]) -> int:
@@ -501,6 +504,7 @@ class VectorTier:
         else:
             del arena.shelves[shelf.number]
             self._trim(arena)
+        self._settle()
         # other shelves of a dropped arena were empty: they start anew with their next row
         for other in [n for n, s in self._shelves.items() if s.arena is arena and not len(s)]:
             if arena.size not in self._arenas:
@@ -529,7 +533,14 @@ class VectorTier:
                     with self.lock, self._mending():
                         old = self._trim(arena)
                     del old  # giving large blocks back takes long: not under the lock
+            with self.lock, self._mending():
+                self._settle()
         return dropped
+
+    def _settle(self) -> None:
+        """An empty tier remembers nobody."""
+        if not len(self):
+            self._policy.clear()
 
     def _drop_due(self, now: float, most: int) -> int:
         """Drop up to ``most`` entries whose life has ended; return how many were looked at."""
@@ -553,6 +564,7 @@ class VectorTier:
             while len(self) > max_entries or self.used_bytes > max_bytes:
                 self._evict(None)
             self.max_entries, self.max_bytes = max_entries, max_bytes
+            self._settle()
 
     def peek(self, name: Hashable, digest: bytes) -> tuple[float, int] | None:
         """Return (expiry, bytes beside the text) of an entry without touching it."""

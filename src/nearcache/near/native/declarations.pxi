@@ -107,6 +107,7 @@ cdef extern from "native/policy.h" nogil:
     int policy_init(policy *, int, uint64_t)
     void policy_free(policy *)
     int policy_reserve(policy *, uint32_t)
+    void policy_hashes(policy *, const uint64_t *, size_t)
     void policy_insert(policy *, uint32_t, uint64_t)
     void policy_touch(policy *, uint32_t, uint64_t)
     void policy_remove(policy *, uint32_t)

@@ -1,4 +1,4 @@
-/* Who leaves when a budget is full: lru, fifo, random, sieve, s3fifo, lfu.
+/* Who leaves when a budget is full: lru, fifo, random, sieve, s3fifo, lfu, adaptive.
  *
  * The twin of near/policies/: what each of them does stands there, with its source, in words. Both
  * decide the same, to the last victim (tests/unit/near/policies/test_twins.py).
@@ -6,7 +6,9 @@
  * Ids are small numbers that the tier hands out, takes back and uses again. Only policy_reserve
  * asks for memory; after it succeeded nothing can fail. Not thread-safe: the tier sees to that.
  *
- * Bytes per reserved id: random, lru, fifo 8 · sieve, lfu 9 · s3fifo 13, and 9 for its ghosts.
+ * The tier keeps the 64-bit hash of every id and says where (policy_hashes): ghosts are made of it.
+ * Bytes per reserved id: random, lru, fifo 8 · sieve, lfu 9 · s3fifo 9, and 9 for its ghosts ·
+ * adaptive 9, and 4 for its ghosts; its shadows take 118 kB, however large the cache.
  *
  * A new policy: a kind, its name in policy_kind, its state in the union, a case in every switch.
  */
@@ -18,6 +20,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "adaptive.h"
+
 #define POLICY_NONE UINT32_MAX
 
 enum {
@@ -27,6 +31,7 @@ enum {
     POLICY_SIEVE,
     POLICY_S3FIFO,
     POLICY_LFU,
+    POLICY_ADAPTIVE,
     POLICY_KINDS
 };
 
@@ -47,6 +52,8 @@ typedef struct policy {
     uint32_t size;
     uint32_t *prev, *next; /* per node; random: next[place] is an id, prev[id] its place */
     uint8_t *meta;         /* per id; null for lru, fifo, random */
+    const uint64_t *hashes; /* the tier's: the hash of id i is hashes[i * stride] */
+    size_t stride;
     void *block;           /* all columns in one piece: one allocation succeeds or fails */
     union {
         struct {
@@ -59,7 +66,6 @@ typedef struct policy {
             uint64_t age;
         } lfu;
         struct {
-            uint32_t *fingerprints;  /* per id */
             uint32_t *places;        /* fingerprints in the order they left; `capacity` of them */
             uint32_t *ghosts;        /* open addressing, 0 is empty */
             uint32_t ghosts_size;
@@ -68,12 +74,27 @@ typedef struct policy {
             uint32_t main;           /* entries in the main queue; the others are in the small */
             int knows_size;          /* something was evicted before */
         } s3fifo;
+        struct {
+            adaptive_core core;
+            adaptive_state *state; /* from the first reserve */
+        } adaptive;
     } u;
 } policy;
 
+/* Where the hashes of the ids are; to be said again whenever they have moved. */
+static inline void policy_hashes(policy *p, const uint64_t *hashes, size_t stride) {
+    p->hashes = hashes;
+    p->stride = stride;
+}
+
+static inline uint32_t policy_fingerprint(uint64_t hash) {
+    uint32_t fingerprint = (uint32_t)(hash >> 32);
+    return fingerprint ? fingerprint : 1;
+}
+
 static inline int policy_kind(const char *name) {
     static const char *const names[POLICY_KINDS] = {"lru",   "fifo",   "random",
-                                                    "sieve", "s3fifo", "lfu"};
+                                                    "sieve", "s3fifo", "lfu",  "adaptive"};
     int kind;
     for (kind = 0; kind < POLICY_KINDS; kind++)
         if (!strcmp(names[kind], name)) return kind;
@@ -200,6 +221,11 @@ static inline void policy_clear(policy *p) {
         p->u.s3fifo.oldest = p->u.s3fifo.placed = p->u.s3fifo.alive = p->u.s3fifo.main = 0;
         p->u.s3fifo.knows_size = 0;
     }
+    if (p->kind == POLICY_ADAPTIVE && p->block) {
+        adaptive_core *core = &p->u.adaptive.core;
+        memset(core->ghost, 0, 32 * (size_t)core->most_buckets);
+        adaptive_clear(p->u.adaptive.state, core);
+    }
 }
 
 static inline int policy_init(policy *p, int kind, uint64_t seed) {
@@ -223,6 +249,9 @@ static inline int policy_init(policy *p, int kind, uint64_t seed) {
     case POLICY_LFU:
         p->lists = POLICY_RING;
         break;
+    case POLICY_ADAPTIVE:
+        p->lists = 2;
+        break;
     }
     return 0;
 }
@@ -230,13 +259,20 @@ static inline int policy_init(policy *p, int kind, uint64_t seed) {
 static inline void policy_free(policy *p) {
     PyMem_RawFree(p->block);
     p->block = NULL;
+    if (p->kind == POLICY_ADAPTIVE) {
+        PyMem_RawFree(p->u.adaptive.state);
+        p->u.adaptive.state = NULL;
+    }
 }
+
+static inline size_t policy_buckets(uint32_t capacity) { return (size_t)capacity / 8 + 1; }
 
 static inline size_t policy_block_bytes(const policy *p, uint32_t capacity) {
     size_t ids = capacity, words = 2 * (p->lists + ids);
-    int has_meta = p->most || p->kind == POLICY_LFU;
-    if (p->kind == POLICY_S3FIFO) words += 2 * ids + policy_table_size(capacity);
-    return words * sizeof(uint32_t) + (has_meta ? ids : 0);
+    int has_meta = p->most || p->kind == POLICY_LFU || p->kind == POLICY_ADAPTIVE;
+    if (p->kind == POLICY_S3FIFO) words += ids + policy_table_size(capacity);
+    if (p->kind == POLICY_ADAPTIVE) words += 8 * policy_buckets(capacity);
+    return words * sizeof(uint32_t) + (has_meta ? ids + 2 : 0);
 }
 
 /* Points the columns into a block. */
@@ -249,13 +285,21 @@ static inline void policy_lay(policy *p, void *block, uint32_t capacity) {
     p->next = words + nodes;
     words += 2 * nodes;
     if (p->kind == POLICY_S3FIFO) {
-        p->u.s3fifo.fingerprints = words;
-        p->u.s3fifo.places = words + capacity;
-        p->u.s3fifo.ghosts = words + 2 * (size_t)capacity;
+        p->u.s3fifo.places = words;
+        p->u.s3fifo.ghosts = words + capacity;
         p->u.s3fifo.ghosts_size = policy_table_size(capacity);
         words = p->u.s3fifo.ghosts + p->u.s3fifo.ghosts_size;
     }
     p->meta = p->most || p->kind == POLICY_LFU ? (uint8_t *)words : NULL;
+    if (p->kind == POLICY_ADAPTIVE) {
+        adaptive_core *core = &p->u.adaptive.core;
+        core->next = p->next;
+        core->prev = p->prev;
+        core->ghost = words;
+        core->most_buckets = (uint32_t)policy_buckets(capacity);
+        core->meta = (uint8_t *)(words + 8 * policy_buckets(capacity)); /* per node */
+        p->meta = core->meta + 2;
+    }
 }
 
 static inline void policy_ghosts_copy(policy *to, policy *from) {
@@ -283,18 +327,31 @@ static inline int policy_reserve(policy *p, uint32_t capacity) {
     /* zeros, by the page: what is spare takes no memory before it is used */
     block = PyMem_RawCalloc(1, policy_block_bytes(p, capacity) + 1);
     if (!block) return -1;
+    if (p->kind == POLICY_ADAPTIVE && !p->u.adaptive.state) {
+        fresh.u.adaptive.state = PyMem_RawCalloc(1, sizeof *fresh.u.adaptive.state);
+        if (!fresh.u.adaptive.state) {
+            PyMem_RawFree(block);
+            return -1;
+        }
+    }
     policy_lay(&fresh, block, capacity);
     if (p->block) {
         memcpy(fresh.prev, p->prev, (p->lists + both) * sizeof *p->prev);
         memcpy(fresh.next, p->next, (p->lists + both) * sizeof *p->next);
         if (p->meta) memcpy(fresh.meta, p->meta, both);
         if (p->kind == POLICY_S3FIFO) {
-            memcpy(fresh.u.s3fifo.fingerprints, p->u.s3fifo.fingerprints, both * sizeof(uint32_t));
             policy_ghosts_copy(&fresh, p);
+        }
+        if (p->kind == POLICY_ADAPTIVE) {
+            adaptive_core *core = &fresh.u.adaptive.core;
+            if (core->buckets > core->most_buckets) core->buckets = core->most_buckets;
+            memcpy(core->ghost, p->u.adaptive.core.ghost, 32 * (size_t)core->buckets);
         }
         PyMem_RawFree(p->block);
     } else {
         policy_empty_lists(&fresh);
+        if (p->kind == POLICY_ADAPTIVE)
+            adaptive_clear(fresh.u.adaptive.state, &fresh.u.adaptive.core);
     }
     *p = fresh;
     return 0;
@@ -302,7 +359,8 @@ static inline int policy_reserve(policy *p, uint32_t capacity) {
 
 /* What the columns take; the ends of the 256 lists of lfu included. */
 static inline size_t policy_bytes(const policy *p) {
-    return p->block ? policy_block_bytes(p, p->capacity) : 0;
+    size_t shadows = p->kind == POLICY_ADAPTIVE ? sizeof(adaptive_state) : 0;
+    return p->block ? policy_block_bytes(p, p->capacity) + shadows : 0;
 }
 
 /* -- what happens to entries --------------------------------------------------------------- */
@@ -326,16 +384,16 @@ static inline void policy_insert(policy *p, uint32_t id, uint64_t hash) {
         p->next[p->size] = id;
         break;
     case POLICY_S3FIFO: {
-        uint32_t fingerprint = (uint32_t)(hash >> 32);
-        if (!fingerprint) fingerprint = 1;
-        p->u.s3fifo.fingerprints[id] = fingerprint;
         p->meta[id] = 0;
-        if (policy_ghost_discard(p, fingerprint))
+        if (policy_ghost_discard(p, policy_fingerprint(hash)))
             policy_join_main(p, id);
         else
             policy_append(p, node, POLICY_SMALL);
         break;
     }
+    case POLICY_ADAPTIVE:
+        adaptive_new_entry(p->u.adaptive.state, &p->u.adaptive.core, node, hash);
+        break;
     case POLICY_LFU:
         p->meta[id] = 1;
         policy_append(p, node, policy_list_of(p->u.lfu.age + 1));
@@ -353,7 +411,10 @@ static inline void policy_insert(policy *p, uint32_t id, uint64_t hash) {
 /* A hit, or overwritten in place. */
 static inline void policy_touch(policy *p, uint32_t id, uint64_t hash) {
     uint32_t node = p->lists + id;
-    (void)hash;
+    if (p->kind == POLICY_ADAPTIVE) {
+        adaptive_touch(p->u.adaptive.state, &p->u.adaptive.core, node, hash);
+        return;
+    }
     if (p->most) {
         uint8_t meta = p->meta[id];
         if ((meta & p->most) < p->most) p->meta[id] = (uint8_t)(meta + 1); /* most is 2^n - 1 */
@@ -381,7 +442,10 @@ static inline void policy_remove(policy *p, uint32_t id) {
     }
     if (p->kind == POLICY_SIEVE && p->u.sieve.hand == node) p->u.sieve.hand = p->next[node];
     if (p->kind == POLICY_S3FIFO && p->meta[id] & POLICY_IN_MAIN) p->u.s3fifo.main--;
-    policy_unlink(p, node);
+    if (p->kind == POLICY_ADAPTIVE)
+        adaptive_forget(&p->u.adaptive.core, node);
+    else
+        policy_unlink(p, node);
 }
 
 static inline uint32_t policy_evict_sieve(policy *p) {
@@ -415,7 +479,7 @@ static inline uint32_t policy_evict_s3fifo(policy *p) {
         while (p->u.s3fifo.main < p->size) {
             id = p->next[POLICY_SMALL] - p->lists;
             if ((p->meta[id] & POLICY_FREQUENCY) < POLICY_WORTH_KEEPING) {
-                policy_ghost_add(p, p->u.s3fifo.fingerprints[id], p->size);
+                policy_ghost_add(p, policy_fingerprint(p->hashes[id * p->stride]), p->size);
                 return id;
             }
             policy_unlink(p, p->lists + id);
@@ -432,6 +496,21 @@ static inline uint32_t policy_evict_s3fifo(policy *p) {
     }
 }
 
+static inline uint32_t policy_evict_adaptive(policy *p) {
+    adaptive_state *state = p->u.adaptive.state;
+    adaptive_core *core = &p->u.adaptive.core;
+    int to_ghosts;
+    uint32_t id;
+    state->full = 1;
+    state->capacity = p->size;
+    adaptive_resample(state);
+    adaptive_ghost_fit(core, p->size);
+    id = adaptive_victim(core, p->size, ADAPTIVE_STEPS, &to_ghosts) - p->lists;
+    if (to_ghosts) adaptive_ghost_put(core, adaptive_print(p->hashes[id * p->stride]));
+    p->size--;
+    return id;
+}
+
 /* Chooses the victim and forgets it; POLICY_NONE when there is nobody. */
 static inline uint32_t policy_evict(policy *p) {
     uint32_t id;
@@ -440,6 +519,8 @@ static inline uint32_t policy_evict(policy *p) {
     case POLICY_RANDOM:
         id = p->next[policy_draw(p, p->size)];
         break;
+    case POLICY_ADAPTIVE:
+        return policy_evict_adaptive(p);
     case POLICY_SIEVE:
         id = policy_evict_sieve(p);
         break;
@@ -468,8 +549,7 @@ static inline void policy_move(policy *p, uint32_t source, uint32_t target) {
     if (p->meta) p->meta[target] = p->meta[source];
     if (p->kind == POLICY_SIEVE && p->u.sieve.hand == p->lists + source)
         p->u.sieve.hand = p->lists + target;
-    if (p->kind == POLICY_S3FIFO)
-        p->u.s3fifo.fingerprints[target] = p->u.s3fifo.fingerprints[source];
+    if (p->kind == POLICY_ADAPTIVE) p->meta[source] = 0;
 }
 
 /* -- check --------------------------------------------------------------------------------- */
@@ -484,7 +564,10 @@ static inline int policy_check_entry(const policy *p, uint32_t id, uint32_t list
     }
     if (p->kind == POLICY_S3FIFO) {
         POLICY_CHECK(!(p->meta[id] & POLICY_IN_MAIN) == (list == POLICY_SMALL));
-        POLICY_CHECK(p->u.s3fifo.fingerprints[id]);
+    }
+    if (p->kind == POLICY_ADAPTIVE) {
+        POLICY_CHECK(p->meta[id] & ADAPTIVE_LIVE);
+        POLICY_CHECK(!(p->meta[id] & ADAPTIVE_IN_M) == (list == ADAPTIVE_W));
     }
     if (p->kind == POLICY_SIEVE) POLICY_CHECK(p->meta[id] <= 1);
     return 0;
@@ -535,6 +618,11 @@ static inline int policy_check(const policy *p) {
     if (p->kind == POLICY_S3FIFO) {
         POLICY_CHECK(in_main == p->u.s3fifo.main);
         return policy_check_ghosts(p);
+    }
+    if (p->kind == POLICY_ADAPTIVE) {
+        const adaptive_core *core = &p->u.adaptive.core;
+        POLICY_CHECK(core->in_m == in_main && core->in_w + core->in_m == p->size);
+        POLICY_CHECK(core->buckets && core->buckets <= core->most_buckets);
     }
     return 0;
 }

@@ -2,10 +2,14 @@
 # the two, and for nobody else. A tier calls policy.h itself.
 
 
+POLICIES = tuple([name for name in ("lru", "fifo", "random", "sieve", "s3fifo", "lfu", "adaptive") if policy_kind(name.encode()) >= 0])
+
+
 cdef class Policy:
     """An eviction policy in native code, wrapped to be compared with its Python twin."""
 
     cdef policy _policy
+    cdef uint64_t *_hashes
     cdef readonly str name
 
     def __cinit__(self, str name, uint64_t seed=0):
@@ -15,6 +19,7 @@ cdef class Policy:
 
     def __dealloc__(self):
         policy_free(&self._policy)
+        PyMem_RawFree(self._hashes)
 
     def __len__(self):
         return self._policy.size
@@ -29,14 +34,20 @@ cdef class Policy:
         return slot
 
     def reserve(self, uint32_t capacity):
+        cdef void *hashes = PyMem_RawRealloc(self._hashes, (max(capacity, self._policy.capacity) + 1) * sizeof(uint64_t))
+        if hashes is NULL:
+            raise MemoryError
+        self._hashes = <uint64_t *>hashes
+        policy_hashes(&self._policy, self._hashes, 1)
         if policy_reserve(&self._policy, capacity):
             raise MemoryError
 
     def insert(self, slot, uint64_t key_hash):
+        self._hashes[self._slot(slot)] = key_hash
         policy_insert(&self._policy, self._slot(slot), key_hash)
 
     def touch(self, slot):
-        policy_touch(&self._policy, self._slot(slot), 0)
+        policy_touch(&self._policy, self._slot(slot), self._hashes[self._slot(slot)])
 
     def touch_many(self, slots):
         for slot in slots.tolist():
@@ -50,6 +61,7 @@ cdef class Policy:
         return None if slot == POLICY_NONE else slot
 
     def move(self, source, target):
+        self._hashes[self._slot(target)] = self._hashes[self._slot(source)]
         policy_move(&self._policy, self._slot(source), self._slot(target))
 
     def clear(self):

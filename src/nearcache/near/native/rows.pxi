@@ -590,8 +590,10 @@ cdef class VectorTier(_Entries):
         if most > capacity:
             capacity = max(most, min(2 * capacity, self.max_entries), <uint64_t>FIRST_ROWS)
             capacity = min(capacity, <uint64_t>NO_ID - 1)
-            if (self._extend(<void **>&self._names, capacity * sizeof(name128))
-                    or self._extend(<void **>&self._digests, capacity * sizeof(name128))
+            if self._extend(<void **>&self._names, capacity * sizeof(name128)):
+                raise MemoryError
+            policy_hashes(&self._policy, &self._names[0].b, 2)  # they may have moved
+            if (self._extend(<void **>&self._digests, capacity * sizeof(name128))
                     or (self._expires is not NULL and self._extend(<void **>&self._expires, capacity * sizeof(double)))
                     or (self._owner is not NULL and self._extend(<void **>&self._owner, capacity * sizeof(uint32_t)))
                     or (self._row is not NULL and self._extend(<void **>&self._row, capacity * sizeof(uint32_t)))
@@ -651,13 +653,16 @@ cdef class VectorTier(_Entries):
         cdef uint32_t id, dropped = 0
         cdef Py_ssize_t i
         cdef _Shelf shelf
-        cdef list wanted = [_checked(given) for given in digests]
+        cdef list wanted = list(digests)
+        for i in range(len(wanted)):
+            if not digest_is_ready(PyList_GET_ITEM(wanted, i)):
+                raise TypeError("a content hash is 16 bytes")
         self._index_digests()
         shelf = <_Shelf>self._shelves.get(name)
         if shelf is None:
             return 0
         for i in range(len(wanted)):
-            digest = _digest(<bytes>wanted[i])
+            memcpy(&digest, PyBytes_AS_STRING(<object>PyList_GET_ITEM(wanted, i)), 16)
             if shelf.live:
                 id = self._find_digest(shelf, digest)
                 if id != NO_ID:
@@ -800,6 +805,7 @@ cdef class VectorTier(_Entries):
             return False
         capacity = least if capacity - least <= step else capacity - <uint32_t>step
         self._extend(<void **>&self._names, capacity * sizeof(name128))
+        policy_hashes(&self._policy, &self._names[0].b, 2)
         self._extend(<void **>&self._digests, capacity * sizeof(name128))
         if self._expires is not NULL:
             self._extend(<void **>&self._expires, capacity * sizeof(double))
