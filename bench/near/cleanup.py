@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from bench import data
@@ -49,9 +49,10 @@ def run(*, quick: bool) -> Report:
     report.notes.append(
         "A second thread reads the clock without a pause, or asks the tier for one living entry, "
         "while the first cleans up: the longest that it stood still, and the longest in as much "
-        "time beside a thread that does plain Python work instead (`else`: what the machine takes "
-        "away for others). What is held is the one less the other. CPython lets a thread run for "
-        "5 ms when another waits; it is told 10 µs here, or that would be all there is to see."
+        "time beside a thread that does plain Python work instead (`else`). What is held is the "
+        "one less the other. The clock is the process's processor time, that does not go on while "
+        "the machine works for others. CPython lets a thread run for 5 ms when another waits; it "
+        "is told 10 µs here, or that would be all there is to see."
     )
     return report
 
@@ -96,16 +97,16 @@ def _watched(
 
     def watch() -> None:
         nonlocal longest
-        is_done, seen = done.is_set, perf_counter()
+        is_done, seen = done.is_set, process_time()
         started.set()
         while not is_done():
             if ask is not None:
                 ask()
-            now = perf_counter()
+            now = process_time()
             if now - seen > longest:
                 longest = now - seen
             seen = now
-        longest = max(longest, perf_counter() - seen)  # stopped just before it asked for the end
+        longest = max(longest, process_time() - seen)  # stopped just before it asked for the end
 
     thread = threading.Thread(target=watch)
     thread.start()
