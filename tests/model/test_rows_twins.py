@@ -20,7 +20,11 @@ pytestmark = pytest.mark.skipif(
 
 SHELVES = {"one": 4, "two": 4, "three": 6}
 TEXTS = [f"text {n}" for n in range(400)]
-ROWS = {(size, text): row for size in (4, 6) for text, row in zip(TEXTS, rows_of(TEXTS, size), strict=True)}
+ROWS = {
+    (size, text): row
+    for size in (4, 6)
+    for text, row in zip(TEXTS, rows_of(TEXTS, size), strict=True)
+}
 DIGEST = dict(zip(TEXTS, digests(TEXTS), strict=True))
 STEPS = 6_000  # of about ten texts each
 
@@ -63,7 +67,9 @@ def plain(found):
 
 
 @pytest.mark.parametrize("max_entries", [1, 13, 150])
-@pytest.mark.parametrize("policy", NAMES)
+# adaptive keeps its ghosts in buckets by hash, and the tiers hash under secrets of their own: its
+# twins are compared under the same hashes (tests/unit/near/policies/test_twins.py)
+@pytest.mark.parametrize("policy", [name for name in NAMES if name != "adaptive"])
 def test_both_decide_the_same(policy, max_entries):
     rng = random.Random(f"{policy} {max_entries}")
     precision = rng.choice(["float32", "float16", "int8"])

@@ -53,6 +53,7 @@ cdef inline void *_freed(void *block) noexcept:
     return NULL
 
 
+include "native/curve.pxi"
 include "native/entries.pxi"
 include "native/rows.pxi"
 include "native/objects.pxi"

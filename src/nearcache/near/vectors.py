@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nearcache.clock import Clock
 from nearcache.near.arena import LONGEST_KEY, Arena, Shelf
+from nearcache.near.curve import Curve, Histogram
 from nearcache.near.lives import Lives
 from nearcache.near.policies.base import Policy, by_name
 
@@ -97,6 +98,8 @@ class VectorTier:
         self._slot_of = array("i")
         self._free: list[int] = []
         self._lives = Lives()
+        self._hashes = array("Q")
+        self._curve = Curve()
         self._busy = False
         self._deferred: list[Callable[[], object]] = []
 
@@ -110,12 +113,20 @@ class VectorTier:
 
     def _repair(self) -> None:
         """Bring back in order what an interrupted operation left."""
+        for name, shelf in tuple(self._shelves.items()):  # one that was being dropped is gone
+            known = self._arenas.get(shelf.arena.size) is shelf.arena
+            if not known or shelf.arena.shelves.get(shelf.number) is not shelf:
+                del self._shelves[name]
         places: dict[int, tuple[Arena, int, int]] = {}
         lost: list[tuple[Arena, int, int]] = []
         for arena in self._arenas.values():
             arena.repair()
             for shelf in arena.shelves.values():
-                for key, slot in [*shelf.by_text.items(), *shelf.by_digest.items()]:
+                slots: list[tuple[str | bytes, int]] = [
+                    *shelf.by_text.items(),
+                    *shelf.by_digest.items(),
+                ]
+                for key, slot in slots:
                     entry, place = int(arena.ids[slot]), (arena, slot, _hash_of(shelf, key))
                     if entry < 0 or entry in places:
                         lost.append(place)
@@ -126,10 +137,13 @@ class VectorTier:
         count = max(places, default=-1) + 1
         self._arena_of = [None] * count
         self._slot_of = array("i", bytes(4 * count))
+        self._hashes = array("Q", bytes(8 * count))
+        self._curve.reset()
         self._free = [entry for entry in range(count) if entry not in places]
         self._lives.clear()
-        for entry, (arena, slot, _) in places.items():
+        for entry, (arena, slot, key_hash) in places.items():
             self._arena_of[entry], self._slot_of[entry] = arena, slot
+            self._hashes[entry] = key_hash
             arena.ids[slot] = entry
             if arena.expires[slot]:
                 self._lives.add(entry, float(arena.expires[slot]))
@@ -195,8 +209,10 @@ class VectorTier:
         return self._clock() if self._lives.count else 0.0
 
     def _touch(self, arena: Arena, slots: NDArray[np.intp]) -> None:
+        entries = arena.ids.take(slots).astype(np.intp)
+        self._curve.hit_many(np.frombuffer(self._hashes, np.uint64).take(entries))
         if self._policy.on_hit != "nothing":
-            self._policy.touch_many(arena.ids.take(slots))
+            self._policy.touch_many(entries)
 
     def get_some(
         self, name: Hashable, texts: Sequence[str], digests: Sequence[bytes] | None = None
@@ -268,7 +284,9 @@ class VectorTier:
     def _row(self, arena: Arena, slot: int) -> Floats | None:
         if self._drop_if_expired(arena, slot, self._now()):
             return None
-        self._policy.touch(int(arena.ids[slot]))
+        entry = int(arena.ids[slot])
+        self._policy.touch(entry)
+        self._curve.hit(self._hashes[entry])
         row: Floats = arena.rows(np.array([slot]))[0]
         return row
 
@@ -288,11 +306,14 @@ class VectorTier:
             more = max(_FIRST_ENTRIES, count)
             self._policy.reserve(count + more)
             self._slot_of.extend(array("i", bytes(4 * more)))
+            self._hashes.extend(array("Q", bytes(8 * more)))
             self._arena_of.extend([None] * more)
             self._free.extend(range(count + more - 1, count - 1, -1))
         entry = self._free.pop()
         self._arena_of[entry], self._slot_of[entry] = shelf.arena, slot
-        self._policy.insert(entry, _hash_of(shelf, key))
+        self._hashes[entry] = key_hash = _hash_of(shelf, key)
+        self._policy.insert(entry, key_hash)
+        self._curve.miss(key_hash)
         shelf.arena.enter(shelf, key, slot, entry)
         return entry
 
@@ -423,7 +444,7 @@ class VectorTier:
         arena = self._arenas.get(size)
         if arena is None:
             arena = self._arenas[size] = Arena(size, self._dtype, scaled=self._scaled)
-        used = {shelf.number for shelf in self._shelves.values()}
+        used = {number for each in self._arenas.values() for number in each.shelves}
         number = next(number for number in itertools.count() if number not in used)
         shelf = self._shelves[name] = arena.shelves[number] = Shelf(arena, number)
         return shelf
@@ -493,7 +514,7 @@ class VectorTier:
             return sum(self._drop_shelf(name) for name in gone)
 
     def _drop_shelf(self, name: Hashable) -> int:
-        shelf = self._shelves.pop(name, None)
+        shelf = self._shelves.get(name)
         if shelf is None:
             return 0
         count, arena = len(shelf), shelf.arena
@@ -504,6 +525,7 @@ class VectorTier:
         else:
             del arena.shelves[shelf.number]
             self._trim(arena)
+        del self._shelves[name]
         self._settle()
         # other shelves of a dropped arena were empty: they start anew with their next row
         for other in [n for n, s in self._shelves.items() if s.arena is arena and not len(s)]:
@@ -583,6 +605,11 @@ class VectorTier:
                 for name, shelf in self._shelves.items()
                 for slot in [*shelf.by_text.values(), *shelf.by_digest.values()]
             ]
+
+    def histogram(self) -> Histogram:
+        """Return what near.curve.measured() makes a miss-ratio curve of."""
+        with self.lock:
+            return self._curve.histogram()
 
     def check(self) -> None:
         """Raise AssertionError where the tier is inconsistent; for tests."""

@@ -28,6 +28,7 @@ cdef class _Entries:
     cdef uint32_t _bounded
     cdef policy _policy
     cdef bint _has_policy
+    cdef curve _curve
     cdef uint64_t _total  # bytes
     cdef uint64_t _version  # grows with every entry that comes, goes or moves
 
@@ -39,6 +40,7 @@ cdef class _Entries:
         self.policy = policy
         self.max_entries = max_entries
         self.max_bytes = max_bytes
+        curve_init(&self._curve)
         self._clock = clock
         self._real_clock = HAS_COARSE_CLOCK and clock is _monotonic
         if policy_init(&self._policy, kind, _seed() if seed is None else seed):
@@ -49,6 +51,7 @@ cdef class _Entries:
         PyMem_RawFree(self._expires)
         slots_free(&self._ids)
         lives_free(&self._lives)
+        curve_free(&self._curve)
         if self._has_policy:
             policy_free(&self._policy)
 
@@ -59,6 +62,14 @@ cdef class _Entries:
     def used_bytes(self):
         """What all entries cost, index included."""
         return self._total
+
+    def histogram(self):
+        """Return what near.curve.measured() makes a miss-ratio curve of."""
+        return _curve_histogram(&self._curve)
+
+    cdef inline void _hit(self, uint32_t id, uint64_t hash) noexcept:
+        policy_touch(&self._policy, id, hash)
+        curve_hit(&self._curve, hash)
 
     cdef void _remove(self, uint32_t id) noexcept:
         """Take an entry out of everything but the policy."""

@@ -139,7 +139,7 @@ cdef class ObjectTier(_Entries):
             return default
         self.hits += 1
         self._entries[id].hits += 1
-        policy_touch(&self._policy, id, self._entries[id].hash)
+        self._hit(id, self._entries[id].hash)
         return <object>PyList_GET_ITEM(self._values, id)
 
     def get_many(self, keys, default=None):
@@ -251,6 +251,7 @@ cdef class ObjectTier(_Entries):
         self._set_life(id, expires)
         index_put(&self._index, hash, id)
         policy_insert(&self._policy, id, hash)
+        curve_miss(&self._curve, hash)
         self._total += OBJECT_BYTES + size
         self._version += 1
 

@@ -214,7 +214,7 @@ cdef class VectorTier(_Entries):
     cdef void _touch(self, const uint32_t *ids, Py_ssize_t count) noexcept:
         cdef Py_ssize_t i
         for i in range(count):
-            policy_touch(&self._policy, ids[i], self._names[ids[i]].b)
+            self._hit(ids[i], self._names[ids[i]].b)
 
     # -- get -----------------------------------------------------------------------------------
 
@@ -514,6 +514,7 @@ cdef class VectorTier(_Entries):
         if self._by_digest.cells is not NULL:
             index_put(&self._by_digest, self._digest_hash(digest, shelf.number), id)
         policy_insert(&self._policy, id, name.b)
+        curve_miss(&self._curve, name.b)
         shelf.live += 1
         self._total += self._cost(arena, False)
         self._version += 1
