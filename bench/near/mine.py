@@ -1,8 +1,7 @@
 """nearcache's tiers for any value as contestants of one key, and a hot cache's get on top."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.near.laps import Loop, calls, own
 from bench.near.peers import TTL, VALUE, Peer
@@ -12,8 +11,7 @@ from nearcache.clock import monotonic
 __all__ = ["Hot", "MemoryKey", "hot_cache", "tier_peer"]
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryKey:
+class MemoryKey(NamedTuple):
     """The key of a memory, as an agent's memory service names it."""
 
     memory_type: str
@@ -28,11 +26,10 @@ class Hot:
         self._tier = tier
 
     def get(self, key: MemoryKey, default: Any = None) -> Any:
-        return self._tier.get((key.memory_type, key.memory_id, key.scope), default)
+        return self._tier.get(key, default)
 
     def put(self, key: MemoryKey, value: Any) -> None:
-        name = (key.memory_type, key.memory_id, key.scope)
-        self._tier.put(name, value, monotonic() + TTL, 300)
+        self._tier.put(key, value, monotonic() + TTL, 300)
 
 
 def _puts(put: Callable[..., object]) -> Loop:

@@ -17,6 +17,7 @@ from nearcache.caches.tiers import Tiers, describe, remake
 from nearcache.engine.io import BlockingIO, run
 from nearcache.events import Subscriber
 from nearcache.keys import hash_content
+from nearcache.near.policies.base import Policy
 from nearcache.options import Options
 from nearcache.stats import Stats
 
@@ -46,7 +47,7 @@ class EmbeddingCache:
         max_entries: int = 50_000,
         max_bytes: int = 256 * 2**20,
         ttl: float | None = None,
-        policy: str = "lru",
+        policy: str | Policy = "adaptive",
         precision: str = "float32",
         options: Options = Options(),  # noqa: B008  frozen
     ) -> None:

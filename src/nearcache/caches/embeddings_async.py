@@ -29,6 +29,7 @@ from nearcache.engine.rows import ABSENT, RowBatch, as_floats
 from nearcache.errors import LoaderError, ShapeMismatch
 from nearcache.events import Subscriber
 from nearcache.keys import content_digest, hash_content
+from nearcache.near.policies.base import Policy
 from nearcache.options import Options, effective_ttl
 from nearcache.stats import Stats
 
@@ -72,7 +73,7 @@ class AsyncEmbeddingCache:
         max_entries: int = 50_000,
         max_bytes: int = 256 * 2**20,
         ttl: float | None = None,
-        policy: str = "lru",
+        policy: str | Policy = "adaptive",
         precision: str = "float32",
         options: Options = Options(),  # noqa: B008  frozen
     ) -> None:

@@ -9,10 +9,19 @@ import os
 from importlib import import_module
 from typing import Any
 
+from nearcache.near.objects import ObjectTier
 from nearcache.near.policies.base import Policy
 from nearcache.near.vectors import VectorTier
 
-__all__ = ["NATIVE_POLICIES", "VectorTier", "core", "native", "vector_tier"]
+__all__ = [
+    "NATIVE_POLICIES",
+    "ObjectTier",
+    "VectorTier",
+    "core",
+    "native",
+    "object_tier",
+    "vector_tier",
+]
 
 
 _log = logging.getLogger("nearcache")
@@ -44,6 +53,11 @@ def core() -> tuple[str, str]:
 def vector_tier(*, policy: str | Policy, **options: Any) -> VectorTier:
     """Make the near tier for rows. A policy object of the user's own runs in pure Python."""
     return _make("VectorTier", VectorTier, policy, options)  # type: ignore[no-any-return]
+
+
+def object_tier(*, policy: str | Policy, **options: Any) -> ObjectTier:
+    """Make the near tier for any value. A policy object of the user's own runs in pure Python."""
+    return _make("ObjectTier", ObjectTier, policy, options)  # type: ignore[no-any-return]
 
 
 def _make(name: str, pure: Any, policy: str | Policy, options: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ The contract (five verbs: get, put, drop, expire, resize) is written as
 
 import itertools
 import threading
+import time
 from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -549,6 +550,7 @@ class VectorTier:
                 dropped += self.expirations - before
             if not looked:
                 break
+            time.sleep(0)  # whoever waits for the lock gets it now
         if dropped:
             for arena in tuple(self._arenas.values()):
                 if arena.live * arena.row_bytes <= _MOVED_AT_ONCE:
