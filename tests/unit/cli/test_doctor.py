@@ -1,0 +1,66 @@
+"""``nearcache doctor`` says what is there, what is not, and the cure."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from nearcache.cli import doctor
+from nearcache.cli.app import app
+from nearcache.near import pick
+
+
+def told(*options, status=0):
+    result = CliRunner().invoke(app, ["doctor", *options])
+    assert result.exit_code == status, result.output
+    return result.stdout
+
+
+def checks():
+    return {check["name"]: check for check in json.loads(told("--json"))["checks"]}
+
+
+def test_json_is_one_document_of_checks():
+    found = checks()
+    assert {"python", "near tier", "numpy", "redis client"} <= set(found)
+    for check in found.values():
+        assert set(check) == {"name", "status", "detail", "cure"}
+        assert check["status"] in ("ok", "warn", "fail")
+
+
+def test_the_core_that_runs_is_named():
+    kind, _ = pick.core()
+    near = checks()["near tier"]
+    assert (near["status"], kind in near["detail"].lower()) == (
+        "ok" if kind == "native" else "warn",
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    "why, cure",
+    [("NEARCACHE_PURE is set", "Unset NEARCACHE_PURE"), ("no module", "C compiler")],
+)
+def test_pure_python_is_a_warning_with_its_cure(monkeypatch, why, cure):
+    monkeypatch.setattr(pick, "core", lambda: ("pure", why))
+    near = checks()["near tier"]
+    assert near["status"] == "warn"
+    assert why in near["detail"]
+    assert cure in near["cure"]
+    assert cure in told()
+
+
+def test_a_missing_redis_client_is_a_warning_with_its_cure(monkeypatch):
+    def version(name):
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "_package", lambda name: doctor.Check(name, "ok", "2"))
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    redis = checks()["redis client"]
+    assert redis["status"] == "warn"
+    assert "pip install 'nearcache[redis]'" in redis["cure"]
+
+
+def test_a_failed_check_is_exit_status_1(monkeypatch):
+    monkeypatch.setattr(doctor, "_near", lambda: doctor.Check("near tier", "fail", "broken"))
+    assert "broken" in told(status=1)
