@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from nearcache.near.policies.base import NAMES
 from nearcache.testing import ManualClock
 
-POLICIES = ("lru", "fifo", "s3fifo")
+POLICIES = ("adaptive", "lru", "fifo", "s3fifo")
 ROOMY = 2**40
 
 
@@ -212,7 +213,7 @@ class NearObjectsContract:
         self.fill(tier, "d")
         assert self.here(tier, "abcd") == "bcd"
 
-    @pytest.mark.parametrize("name", ["lru", "fifo", "random", "sieve", "s3fifo", "lfu"])
+    @pytest.mark.parametrize("name", NAMES)
     def test_every_policy_keeps_the_budget(self, tier_of, name):
         tier = tier_of(max_entries=10, policy=name)
         assert tier.policy == name

@@ -39,7 +39,7 @@ class TestPure(NearObjectsContract):
         self.fill(tier, "c")
         assert self.here(tier, "abc") == "ac"
 
-    @pytest.mark.parametrize("name", ["lru", "s3fifo"])
+    @pytest.mark.parametrize("name", ["adaptive", "lru", "s3fifo"])
     @pytest.mark.parametrize("life", [0, 100], ids=["for ever", "limited"])
     def test_an_entry_costs_what_it_says(self, tier_of, name, life):
         count = 25_000
@@ -62,7 +62,7 @@ class TestNative(NearObjectsContract):
     def make(self):
         return maker(NativeTier)
 
-    @pytest.mark.parametrize("name", ["lru", "s3fifo", "lfu"])
+    @pytest.mark.parametrize("name", ["adaptive", "lru", "s3fifo", "lfu"])
     def test_without_memory_nothing_is_lost(self, name):
         testcapi = pytest.importorskip("_testcapi", reason="this interpreter always has memory")
         if not hasattr(testcapi, "set_nomemory"):

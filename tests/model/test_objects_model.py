@@ -16,6 +16,7 @@ try:
 except ImportError:
     NativeTier = None
 
+# not adaptive: whom it evicts depends on hashes, and each of the two has its own, with a secret
 POLICIES = ("lru", "fifo", "random", "sieve", "s3fifo", "lfu")
 ROOMY = 2**40
 STEPS = 35_000

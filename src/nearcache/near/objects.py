@@ -38,7 +38,10 @@ _FORGOTTEN = (None, _DROPPED)
 _LEFT = (None, _DROPPED, -1)
 
 _NOTHING, _MARK, _CALL, _LOCK = range(4)
-_ON_HIT = {"nothing": _NOTHING, "mark": _MARK, "call": _CALL, "lock": _LOCK}
+# to note a hit in a log is a call, too: of the log's append
+_ON_HIT = {"nothing": _NOTHING, "log": _CALL, "mark": _MARK, "call": _CALL, "lock": _LOCK}
+_MOST_LOGGED = 4096
+_FEW_LOGGED = 16  # hits that the policy is told one by one: an array would take longer
 _FIRST_SLOTS = 256
 _SPARE = 256  # what may lie about although it leads to nothing
 _SLICE = 64  # entries dropped per hold of the lock: well under a millisecond
@@ -79,6 +82,7 @@ class ObjectTier:
         "_later",
         "_left_hits",
         "_lives",
+        "_log",
         "_marks",
         "_most",
         "_on_hit",
@@ -121,7 +125,12 @@ class ObjectTier:
         self._on_hit = _ON_HIT[policy.on_hit]
         self._marks = policy.marks
         self._most = policy.most
-        self._touch = policy.touch
+        # hits the policy has not been told of. Appending is atomic, and so needs no lock; of a full
+        # log the oldest are lost
+        self._log: deque[int] = deque(maxlen=_MOST_LOGGED)
+        self._touch: Callable[[int], None] | None = None
+        if self._on_hit == _CALL:
+            self._touch = self._log.append if policy.on_hit == "log" else policy.touch
         self._secret = int.from_bytes(os.urandom(7), "little")
         self._busy = False  # an operation is under way, in the thread that holds the lock
         self._torn = False  # it is between its first change and its last
@@ -142,6 +151,7 @@ class ObjectTier:
         self._total = 0
         self._capacity = 0
         self._lives.clear()
+        self._log.clear()
         self._policy.clear()
         self._policy.reserve(0)
 
@@ -167,18 +177,26 @@ class ObjectTier:
         """Return the value of a key, or ``default``."""
         # No lock, and counts are exact: CPython with the GIL lets other threads and signal
         # handlers in only where a call begins or returns and at a jump back, and finalisers where
-        # a container is allocated. From the unpacking to the counts there is nothing of that
-        # kind; an entry that left before has an end that is over.
+        # a container is allocated. From the unpacking, or the second look at the end, to the
+        # counts there is nothing of that kind; an entry that left before has an end that is over.
         entry = self._index.get(key)
         if entry is None:
             self.misses += 1
             return default
         value, end, slot, hits = entry
         if end:
-            now = self._clock()
-            value, end, slot, hits = entry  # others had their turn
-            if end and end <= now:
+            clock = self._clock  # as a local it is called faster
+            if end <= clock() or entry[_END] != end:  # others had their turn
                 return self._get_slowly(key, default)
+            hits = entry[_HITS]
+        touch = self._touch
+        if touch is not None:
+            entry[_HITS] = hits + 1
+            try:  # noqa: SIM105 a with costs more than all the rest
+                touch(slot)
+            except IndexError:  # all has left meanwhile, and the policy's columns too
+                pass
+            return value
         on_hit = self._on_hit
         if on_hit == _MARK:
             entry[_HITS] = hits + 1
@@ -189,12 +207,6 @@ class ObjectTier:
             return self._get_slowly(key, default)
         else:
             entry[_HITS] = hits + 1
-            if on_hit:
-                touch = self._touch  # as a local it is called faster
-                try:  # noqa: SIM105 a with costs more than all the rest
-                    touch(slot)
-                except IndexError:  # all has left meanwhile, and the policy's columns too
-                    pass
         return value
 
     def _get_slowly(self, key: Hashable, default: Any) -> Any:
@@ -252,6 +264,8 @@ class ObjectTier:
                     self._repair(gone)
                 if len(self._index) > 2 * len(self) + _SPARE:
                     self._clear(gone)  # keys whose hash changes cannot be taken out
+                if self._log:
+                    self._tell_hits()
                 done = act(gone, *args)
             except BaseException:
                 if self._torn:
@@ -265,6 +279,20 @@ class ObjectTier:
                 again = self._later.popleft()
                 again()
         return done
+
+    def _tell_hits(self) -> None:
+        """Tell the policy of the hits that were logged."""
+        log, known = self._log, self._capacity
+        self._torn = True
+        if len(log) <= _FEW_LOGGED:
+            for _ in range(len(log)):  # others may append, but not take away
+                slot = log.popleft()
+                if slot < known:  # else it has left, and the policy's columns too
+                    self._policy.touch(slot)
+        else:
+            slots = np.array([log.popleft() for _ in range(len(log))], np.intp)
+            self._policy.touch_many(slots[slots < known])
+        self._torn = False
 
     def _cost(self, slot: int) -> int:
         return ENTRY_BYTES + self._sizes[slot] + (LIFE_BYTES if self._ends[slot] else 0)
@@ -616,6 +644,7 @@ class ObjectTier:
         with self.lock:
             assert not self._busy, "no operation is under way"
             assert not self._torn, "every operation has come to its end"
+            self._tell_hits()
             self._policy.check()
             self._lives.check()
             live = {slot: entry for slot, entry in enumerate(self._entries) if entry}

@@ -13,7 +13,7 @@ from nearcache.testing import ManualClock
 
 MOST_STEPS = 100_000
 STRIDE = 13  # 1 is thorough, and takes minutes
-POLICIES = ("lru", "fifo", "s3fifo", "lfu")
+POLICIES = ("adaptive", "lru", "fifo", "s3fifo", "lfu")
 ROOMY = 2**40
 
 
@@ -137,7 +137,7 @@ def test_an_operation_cut_off_at_any_instruction_leaves_a_tier_in_order(name, po
     pytest.fail("the operation never ended")
 
 
-@pytest.mark.parametrize("policy", ["lru", "s3fifo"])
+@pytest.mark.parametrize("policy", ["adaptive", "lru", "s3fifo"])
 def test_a_repair_that_is_cut_off_is_done_again(policy):
     for at in range(1, MOST_STEPS, 5 * STRIDE):
         clock = ManualClock()

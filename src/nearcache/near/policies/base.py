@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 __all__ = ["NAMES", "OnHit", "Policy", "Slots", "by_name"]
 
-OnHit = Literal["nothing", "mark", "call", "lock"]
+OnHit = Literal["nothing", "log", "mark", "call", "lock"]
 """What a tier has to do on a hit, from the cheapest to the dearest:
 
 ``"nothing"``  the policy does not look at hits: do not even call ``touch``.
+``"log"``      append the slot to a bounded log, of which the oldest may be lost when hits come much
+               faster than anything else, and give it to ``touch_many``, while the tier's lock is
+               held, before the next call of the policy. No lock for the hit.
 ``"mark"``     ``if marks[slot] < most: marks[slot] += 1``, written out where the hit is; ``touch``
                does the same, and the call costs more than what it does. No lock.
 ``"call"``     ``touch(slot)``, no lock.
@@ -86,6 +89,7 @@ class Policy(Protocol):
 
 
 def _classes() -> dict[str, Any]:
+    from nearcache.near.policies.adaptive import Adaptive
     from nearcache.near.policies.fifo import FIFO
     from nearcache.near.policies.lfu import LFU
     from nearcache.near.policies.lru import LRU
@@ -93,10 +97,10 @@ def _classes() -> dict[str, Any]:
     from nearcache.near.policies.s3fifo import S3FIFO
     from nearcache.near.policies.sieve import Sieve
 
-    return {kind.name: kind for kind in (LRU, LFU, FIFO, Random, Sieve, S3FIFO)}
+    return {kind.name: kind for kind in (Adaptive, LRU, LFU, FIFO, Random, Sieve, S3FIFO)}
 
 
-NAMES = ("lru", "lfu", "fifo", "random", "sieve", "s3fifo")
+NAMES = ("adaptive", "lru", "lfu", "fifo", "random", "sieve", "s3fifo")
 
 
 def by_name(name: str, seed: int = 0) -> Policy:

@@ -186,7 +186,150 @@ class S3FifoModel(FifoModel):
         self.hashes[target] = self.hashes[source]
 
 
+class FamilyModel:
+    """A window and a main list of anything that has a fingerprint, the oldest first."""
+
+    def __init__(self, share, admit):
+        self.share, self.admit = share, admit
+        self.window, self.main, self.hits, self.prints = [], [], {}, {}
+        self.skipped, self.freezing = 0, True
+        self.ghosts, self.buckets = {}, 1
+
+    def bucket(self, fingerprint):
+        return self.ghosts.setdefault(fingerprint * self.buckets // 2**32, [0] * 8)
+
+    def fit(self, want):
+        have = 8 * self.buckets
+        if not have - have // 4 <= want <= have + have // 4 + 8:
+            self.buckets = max((want + 4) // 8, 1)
+
+    def hit(self, entry):
+        self.hits[entry] = min(self.hits[entry] + 1, 3)
+        if entry in self.window:
+            self.window.remove(entry)
+            self.window.append(entry)
+        elif self.share == 1024:
+            self.main.remove(entry)
+            self.window.append(entry)
+
+    def insert(self, entry, fingerprint):
+        self.hits[entry], self.prints[entry] = 0, fingerprint
+        bucket = self.bucket(fingerprint)
+        if fingerprint in bucket:
+            bucket.remove(fingerprint)
+            bucket.append(0)
+            if self.share < 1024:
+                self.skipped += 1
+                if self.skipped >= self.admit:
+                    self.skipped = 0
+                    self.main.append(entry)
+                    return
+        self.window.append(entry)
+
+    def remove(self, entry):
+        (self.window if entry in self.window else self.main).remove(entry)
+
+    def evict(self, room, steps):
+        want = max(room * self.share // 1024, 1)
+        if self.freezing:
+            while steps and len(self.window) > want:
+                self.main.append(self.window.pop(0))
+                steps -= 1
+            self.freezing = len(self.window) > want
+        while not self.freezing and self.window and (len(self.window) >= want or not self.main):
+            entry = self.window.pop(0)
+            if self.share == 1024 or not self.hits[entry] or not self.window + self.main:
+                bucket = self.bucket(self.prints[entry])
+                bucket.insert(0, self.prints[entry])
+                bucket.pop()
+                return entry
+            self.hits[entry] = 0
+            self.main.append(entry)
+        while self.hits[self.main[0]]:
+            self.hits[self.main[0]] -= 1
+            self.main.append(self.main.pop(0))
+        return self.main.pop(0)
+
+
+class AdaptiveModel(FifoModel):
+    """For caches of 768 entries at most: all requests are sampled."""
+
+    members = ((1024, 1), (614, 1), (307, 1), (102, 1), (10, 1), (10, 4))
+
+    def __init__(self):
+        self.cache = FamilyModel(*self.members[0])
+        self.shadows = [FamilyModel(*member) for member in self.members]
+        self.scores, self.member = [0] * 6, 0
+        self.room = self.credit = self.seen = self.since = 0
+        self.full = False
+
+    @property
+    def order(self):
+        return self.cache.window + self.cache.main
+
+    def insert(self, slot, key_hash):
+        fingerprint = key_hash * 0x9E3779B97F4A7C15 % 2**64 // 2**32
+        self.cache.insert(slot, fingerprint)
+        self.room = max(self.room, len(self.order))
+        self.credit = min(self.credit + 32, 4096)
+        self.feed(fingerprint)
+
+    def touch(self, slot):
+        self.cache.hit(slot)
+        if self.credit:
+            self.credit -= 1
+            self.feed(self.cache.prints[slot])
+
+    def remove(self, slot):
+        self.cache.remove(slot)
+
+    def evict(self):
+        self.full, self.room = True, len(self.order)
+        self.cache.fit(self.room)
+        return self.cache.evict(self.room, 8)
+
+    def move(self, source, target):
+        entries = self.cache.window if source in self.cache.window else self.cache.main
+        entries[entries.index(source)] = target
+        self.cache.hits[target] = self.cache.hits[source]
+        self.cache.prints[target] = self.cache.prints[source]
+
+    def feed(self, fingerprint):
+        room = max(self.room, 2)
+        for member, shadow in enumerate(self.shadows):
+            shadow.fit(room * 3 // 2)
+            if fingerprint in shadow.window + shadow.main:
+                shadow.hit(fingerprint)
+                self.scores[member] += self.full
+                continue
+            while len(shadow.window + shadow.main) >= (room if self.full else 832):
+                shadow.evict(room, 832)
+            shadow.insert(fingerprint, fingerprint)
+        self.seen += self.full
+        self.since += self.full
+        if self.since >= max(3000, 16 * room) // 16:
+            self.since = 0
+            self.follow(self.best())
+            self.seen -= self.seen // 16
+            self.scores = [score - score // 16 for score in self.scores]
+
+    def best(self):
+        misses = self.seen - self.scores[self.member]
+        scores = [1024 * score for score in self.scores]
+        scores[0] += 3 * misses
+        best = 0 if scores[0] >= scores[self.member] else self.member
+        lead = scores[best] + 5 * misses
+        return max(range(1, 6), key=scores.__getitem__) if max(scores[1:]) > lead else best
+
+    def follow(self, member):
+        if member != self.member:
+            self.cache.freezing = self.members[member][0] < self.members[self.member][0]
+            self.cache.share, self.cache.admit = self.members[member]
+            self.member = member
+
+
 MODELS = {
+    "adaptive": AdaptiveModel,
     "lru": LruModel,
     "lfu": LfuModel,
     "fifo": FifoModel,

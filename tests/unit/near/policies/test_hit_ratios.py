@@ -62,6 +62,13 @@ def test_as_often_as_libcachesim(hit_ratio, name, its_name, tolerance, row):
     assert ratio == pytest.approx(row[its_name], abs=tolerance)
 
 
+@pytest.mark.skipif(not rows(), reason=f"no traces in {DATA}: see the small trace below")
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row['trace']}-{row['size']}")
+def test_adaptive_is_never_far_below_lru(hit_ratio, row):
+    ratio = hit_ratio(by_name("adaptive", 0), trace(row["trace"]), row["size"])
+    assert ratio > row["LRU"] - 0.005
+
+
 def small_trace() -> list[int]:
     """Popular keys, a drift, and a scan now and then."""
     keys, x = [], 1
@@ -72,7 +79,15 @@ def small_trace() -> list[int]:
     return keys
 
 
-PLAIN = {"lru": 9481, "lfu": 9705, "fifo": 8935, "random": 8777, "sieve": 10201, "s3fifo": 10680}
+PLAIN = {
+    "adaptive": 10730,
+    "lru": 9481,
+    "lfu": 9705,
+    "fifo": 8935,
+    "random": 8777,
+    "sieve": 10201,
+    "s3fifo": 10680,
+}
 
 
 @pytest.mark.parametrize("name,hits", PLAIN.items())
