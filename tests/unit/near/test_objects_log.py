@@ -99,14 +99,60 @@ def test_of_very_many_the_last_are_told_and_all_are_counted(tier, diary):
     assert tier.hits == 7000
 
 
-def test_a_hit_that_comes_when_all_is_over_is_not_told(tier, diary):
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_hit_that_comes_when_all_is_over_is_not_told(tier, diary, count):
     late = tier._touch
     tier.clear()
     diary.told.clear()
-    late(0)
-    late(700)
+    for slot in range(700, 700 + count):
+        late(slot)
     tier.check()
     assert diary.told == []
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_policy_that_is_cut_off_while_it_is_told_is_mended(tier, diary, count):
+    def cut_off(_slots):
+        raise KeyboardInterrupt
+
+    mended = []
+    diary.touch = diary.touch_many = cut_off
+    diary.rebuild = lambda live: mended.append(len(live))
+    tier.get_many("a" * count)
+    with pytest.raises(KeyboardInterrupt):
+        tier.drop("x")
+    assert mended == [3]
+
+
+class Busy(ManualClock):
+    """A clock that does something the next time it is read."""
+
+    act = None
+
+    def __call__(self):
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+        return super().__call__()
+
+
+def test_a_hit_in_the_middle_of_a_hit_is_counted_too():
+    clock = Busy()
+    tier = tier_of("adaptive", clock=clock)
+    tier.put("a", "A", clock() + 5)
+    clock.act = lambda: tier.get("a")
+    assert tier.get("a") == "A"
+    assert tier.hits == 2
+
+
+def test_what_is_dropped_in_the_middle_of_a_hit_is_no_hit():
+    clock = Busy()
+    tier = tier_of("adaptive", clock=clock)
+    tier.put("a", "A", clock() + 5)
+    clock.act = lambda: tier.drop("a")
+    assert tier.get("a") is None
+    assert (tier.hits, tier.misses) == (0, 1)
+    tier.check()
 
 
 def test_a_policy_with_a_log_decides_as_if_it_were_told_at_once():

@@ -108,9 +108,8 @@ class _Shadow:
             return True
         hits = main.get(fingerprint)
         if hits is not None:
-            if self._share == WHOLE:
-                del main[fingerprint]
-                window[fingerprint] = min(hits + 1, _MOST_HITS)
+            if self._share == WHOLE:  # whose window does not ask for hits
+                window[fingerprint] = main.pop(fingerprint)
             elif hits < _MOST_HITS:
                 main[fingerprint] = hits + 1
             return True

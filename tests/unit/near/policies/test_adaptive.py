@@ -157,6 +157,13 @@ def test_a_ghost_that_came_back_is_none_any_more(letters):
     assert cache.gone[3:] == "s"
 
 
+def test_the_last_entry_of_all_leaves_as_a_ghost_although_it_was_hit(letters):
+    cache = letters("adaptive", room=1)
+    follow(cache, 2)
+    assert cache.use("aa" + "b" + "a") == "ab"
+    assert cache.policy._in_main == 1
+
+
 def test_who_left_main_is_no_ghost(letters):
     cache = settled(letters)
     assert cache.use("a") == "r"
@@ -228,9 +235,15 @@ def test_of_a_large_cache_the_shadows_see_a_sample(fed):
     assert 500 < len(fed) < 750
     assert not any(fingerprint & 0b111 for fingerprint in fed)
     policy.check()
-    for slot in range(4800):
+    for slot in range(5000 - 2049):
         policy.remove(slot)
-    policy.evict()
+    masks = []
+    for _ in range(3):  # at 2049, 2048 and 2047, of which an eighth is below a third of 768
+        policy.evict()
+        masks.append(policy._shadows.mask)
+    assert masks == [0b111, 0b111, 0b11]
+    while len(policy) > 200:
+        policy.evict()
     assert policy._shadows.mask == 0
 
 
