@@ -13,7 +13,7 @@ from nearcache.caches.embedder import CachedEmbeddingGenerator
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
 from nearcache.caches.generators import Generator
 from nearcache.caches.progress import Progress
-from nearcache.caches.tiers import Tiers, describe, remake
+from nearcache.caches.tiers import Tiers, describe, remake, travelling
 from nearcache.engine.io import BlockingIO, run
 from nearcache.events import Subscriber
 from nearcache.keys import hash_content
@@ -240,7 +240,7 @@ class EmbeddingCache:
         return describe(self, self._tiers)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return remake, (type(self), self._tiers.arguments)
+        return remake, (type(self), travelling(self._tiers))
 
 
 create_embedding_cache = EmbeddingCache

@@ -22,7 +22,7 @@ from nearcache.caches.checks import (
 from nearcache.caches.embedder import AsyncCachedEmbeddingGenerator
 from nearcache.caches.generators import Generator
 from nearcache.caches.progress import Bar, Progress
-from nearcache.caches.tiers import Tiers, describe, remake
+from nearcache.caches.tiers import Tiers, describe, remake, travelling
 from nearcache.coherence.forgets import Forget
 from nearcache.engine.io import AsyncIO, BlockingIO
 from nearcache.engine.rows import ABSENT, RowBatch, as_floats
@@ -481,4 +481,4 @@ class AsyncEmbeddingCache:
         return describe(self, self._tiers)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return remake, (type(self), self._tiers.arguments)
+        return remake, (type(self), travelling(self._tiers))

@@ -19,9 +19,20 @@ from nearcache.near.pick import vector_tier
 from nearcache.near.policies.base import NAMES
 from nearcache.options import Options, check_count, check_ttl
 
-__all__ = ["Tiers", "describe", "remake"]
+__all__ = ["Tiers", "describe", "remake", "travelling"]
 
-_POLICY_METHODS = ("insert", "touch", "touch_many", "remove", "evict", "rebuild")
+_POLICY_METHODS = (
+    "reserve",
+    "insert",
+    "touch",
+    "touch_many",
+    "remove",
+    "evict",
+    "move",
+    "clear",
+    "rebuild",
+    "__len__",
+)
 
 
 class Tiers:
@@ -144,6 +155,14 @@ def _check_policy(policy: object) -> None:
     elif any(not callable(getattr(policy, name, None)) for name in _POLICY_METHODS):
         msg = f"policy is a name or an object with {', '.join(_POLICY_METHODS)}, not {policy!r}"
         raise ConfigError(msg)
+    elif not isinstance(getattr(policy, "on_hit", None), str):
+        msg = (
+            f"a policy object has on_hit, as nearcache.near.policies.base says; {policy!r} has not"
+        )
+        raise ConfigError(msg)
+    elif len(policy):  # type: ignore[arg-type]
+        msg = "a policy object serves one cache: give this one a new object"
+        raise ConfigError(msg)
 
 
 def describe(face: object, tiers: Tiers) -> str:
@@ -151,6 +170,14 @@ def describe(face: object, tiers: Tiers) -> str:
     store = tiers.engine.store
     where = None if store is None else store.address
     return f"{type(face).__name__}({where!r}, namespace={tiers.space.name!r})"
+
+
+def travelling(tiers: Tiers) -> dict[str, Any]:
+    """Return the arguments to make a cache again with, in another process too."""
+    if not isinstance(tiers.arguments["policy"], str):
+        msg = "a cache with a policy object cannot be copied or pickled: that serves one cache"
+        raise TypeError(msg)
+    return tiers.arguments
 
 
 def remake(kind: Any, arguments: dict[str, Any]) -> Any:

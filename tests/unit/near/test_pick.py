@@ -1,6 +1,8 @@
 """Which core runs: the native one where it is, pure Python where it is not or is not wanted."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 
@@ -78,7 +80,28 @@ def test_an_object_of_the_users_own_decides_in_pure_python():
         assert cache.get("a", "m") is None
 
 
-@pytest.mark.parametrize("policy", ["best", 3, None, object(), ["lru"]])
+def test_an_object_serves_one_cache():
+    policy = FIFO()
+    with EmbeddingCache(policy=policy) as cache:
+        cache.put("a", [1.0], "m")
+        with pytest.raises(ConfigError, match="one cache"):
+            EmbeddingCache(policy=policy)
+        for copying in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="policy object"):
+                copying(cache)
+
+
+class Half(FIFO):
+    """A policy that lacks a method."""
+
+    move = None
+
+
+class Mute(FIFO):
+    on_hit = None
+
+
+@pytest.mark.parametrize("policy", ["best", 3, None, object(), ["lru"], Half(), Mute()])
 def test_what_is_no_policy_is_refused(policy):
     with pytest.raises(ConfigError, match="policy"):
         EmbeddingCache(policy=policy)

@@ -74,7 +74,7 @@ cdef class _Entries:
     cdef void _remove(self, uint32_t id) noexcept:
         """Take an entry out of everything but the policy."""
 
-    cdef double _now(self) except -1:
+    cdef double _now(self) except? -1:
         """The time, or 0 when nothing can have expired."""
         cdef double following = lives_next(&self._lives)
         if following == HUGE_VAL:
@@ -137,16 +137,19 @@ cdef class _Entries:
     cdef inline bint _fits(self, uint64_t cost) noexcept:
         return self._ids.live < self.max_entries and self._total + cost <= self.max_bytes
 
-    cdef void _evict(self) noexcept:
+    cdef bint _evict(self) noexcept:
         cdef uint32_t id = policy_evict(&self._policy)
+        if id == POLICY_NONE:
+            return False
         self._remove(id)
         self.evictions += 1
+        return True
 
     cdef uint32_t _drop_due(self, double now, uint32_t most) noexcept:
         """Drop up to ``most`` entries whose life has ended; return how many there were."""
         cdef uint32_t id, dropped = 0
         cdef double at
-        while dropped < most and lives_next(&self._lives) <= now:
+        while dropped < most and self._lives.count and lives_next(&self._lives) <= now:
             at = self._lives.at[0]
             id = lives_pop(&self._lives)
             if slots_has(&self._ids, id) and self._expires[id] == at:

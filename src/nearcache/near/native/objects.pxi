@@ -9,6 +9,7 @@ cdef enum:
     # hash, size and count, two references, the policy's columns, the index: measured at 100,000
     OBJECT_BYTES = 72
     ASK = 0xFFFFFFFE
+    MOST_ASKED = 1000
     LEAVING = 16  # entries dropped before their keys and values are let go
 
 
@@ -68,7 +69,7 @@ cdef class ObjectTier(_Entries):
                 return id
 
     cdef uint32_t _find(self, object key, uint64_t hash) except? 0xFFFFFFFF:
-        cdef uint32_t at, id
+        cdef uint32_t at, id, asked = 0
         cdef uint64_t version
         cdef PyObject *other
         if PyUnicode_CheckExact(<PyObject *>key):
@@ -89,15 +90,20 @@ cdef class ObjectTier(_Entries):
             other = PyList_GET_ITEM(self._keys, id)
             if other is <PyObject *>key:
                 return id
+            if asked == MOST_ASKED:
+                raise RuntimeError("a key's __eq__ changes the cache whenever it is asked")
+            asked += 1
             version = self._version
-            same = <object>other == key
-            same = True if same else False
+            candidate = <object>other  # it may be dropped while it is compared
+            same = bool(candidate == key)
             if version != self._version:
                 if self._index.cells is NULL:
                     return NO_ID
                 at = index_home(&self._index, hash)
-            elif same:
-                return id
+            else:
+                asked = 0
+                if same:
+                    return id
 
     cdef bint _is_dead(self, uint32_t id) except -1:
         """Say whether an entry's life has ended. May run the clock, which is Python."""
@@ -144,7 +150,10 @@ cdef class ObjectTier(_Entries):
 
     def get_many(self, keys, default=None):
         """Return the values of several keys, ``default`` for each that is not here."""
-        return [self.get(key, default) for key in keys]
+        cdef list found = []
+        for key in keys:
+            found.append(self.get(key, default))
+        return found
 
     def __contains__(self, key):
         return self._alive(key, mixed(<uint64_t>hash(key))) != NO_ID
@@ -154,9 +163,11 @@ cdef class ObjectTier(_Entries):
         cdef uint32_t id = self._find(key, mixed(<uint64_t>hash(key)))
         if id == NO_ID:
             return None
-        end = 0.0 if self._expires is NULL else self._expires[id]
-        size = self._entries[id].size + OBJECT_BYTES + (LIFE_BYTES if end else 0)
-        return <object>PyList_GET_ITEM(self._values, id), end, self._entries[id].hits, size
+        value = <object>PyList_GET_ITEM(self._values, id)  # ours: what follows may run the collector
+        cdef double end = 0 if self._expires is NULL else self._expires[id]
+        cdef uint64_t hits = self._entries[id].hits
+        cdef uint64_t size = self._entries[id].size + OBJECT_BYTES + (LIFE_BYTES if end > 0 else 0)
+        return value, end, hits, size
 
     # -- put -----------------------------------------------------------------------------------
 
@@ -170,10 +181,13 @@ cdef class ObjectTier(_Entries):
         cdef uint32_t id
         cdef double now = 0
         cdef bint asked = False
-        if expires > 0:
-            cost += LIFE_BYTES
-        else:
+        cdef uint32_t again = 0
+        if not expires > 0:
             expires = 0
+        if size > self.max_bytes:
+            cost = UINT64_MAX  # and not what a sum that overflows would say
+        elif expires:
+            cost += LIFE_BYTES
         if not self.max_entries:
             return 0
         while True:
@@ -182,7 +196,10 @@ cdef class ObjectTier(_Entries):
                 raise MemoryError
             id = self._find(key, key_hash)
             if version != self._version:
-                continue  # a key's __eq__ came in here; even what was reserved may be gone
+                again += 1
+                if again == MOST_ASKED:
+                    raise RuntimeError("a key's __eq__ changes the cache whenever it is asked")
+                continue  # it came in here; even what was reserved may be gone
             # from here to the change nothing calls Python
             if id == NO_ID and cost <= self.max_bytes and self.max_entries:
                 while not self._fits(cost) and version == self._version:
@@ -191,11 +208,11 @@ cdef class ObjectTier(_Entries):
                     elif not asked and self._lives.count:
                         now, asked = self._now(), True
                         continue
-                    else:
-                        self._evict()
+                    elif not self._evict():
+                        break
                     version += 1
                     self._let_go()
-                if version != self._version:
+                if version != self._version or not self._fits(cost):
                     continue  # the clock or a destructor came in here
                 self._enter(key, value, key_hash, expires, size)
             elif id != NO_ID and self._fits_instead(id, cost):
@@ -208,10 +225,9 @@ cdef class ObjectTier(_Entries):
             return self.evictions - before
 
     cdef inline bint _fits_instead(self, uint32_t id, uint64_t cost) noexcept:
+        # a life that was endless may now count, beyond the budget: nobody leaves for that
         cdef uint64_t old = OBJECT_BYTES + self._entries[id].size
-        if self._expires is not NULL and self._expires[id] > 0:
-            old += LIFE_BYTES
-        return cost <= old or self._total - old + cost <= self.max_bytes
+        return cost <= old + LIFE_BYTES or (cost <= self.max_bytes and self._total - old + cost <= self.max_bytes)
 
     cdef int _reserve(self, bint bounded) noexcept:
         """Have the memory for one more entry, or -1. May run finalisers."""
@@ -314,7 +330,10 @@ cdef class ObjectTier(_Entries):
 
     def drop_many(self, keys):
         """Forget several keys; return how many were here."""
-        return sum([self.drop(key) for key in keys])
+        cdef uint64_t dropped = 0
+        for key in keys:
+            dropped += self.drop(key)
+        return dropped
 
     def clear(self):
         """Forget everything; return how many entries there were."""
@@ -357,10 +376,10 @@ cdef class ObjectTier(_Entries):
         cdef uint64_t entries = max_entries, size = max_bytes
         cdef double now = self._clock()
         self.max_entries, self.max_bytes = entries, size
+        self._version += 1
         while self._drop_due(now, LEAVING):
             self._let_go()
-        while self._ids.live > self.max_entries or self._total > self.max_bytes:
-            self._evict()
+        while (self._ids.live > self.max_entries or self._total > self.max_bytes) and self._evict():
             self._let_go()
         self._trim()
         self._let_go()
@@ -374,11 +393,15 @@ cdef class ObjectTier(_Entries):
 
     def items(self):
         """Return (key, hits) of every entry, in no order."""
-        cdef uint32_t id
+        cdef uint32_t id = 0
+        cdef uint64_t hits
         cdef list found = []
-        for id in range(self._ids.high):
+        while id < self._ids.high:
             if slots_has(&self._ids, id) and <Py_ssize_t>id < PyList_GET_SIZE(self._keys):
-                found.append((<object>PyList_GET_ITEM(self._keys, id), self._entries[id].hits))
+                key = <object>PyList_GET_ITEM(self._keys, id)  # ours: a tuple may run the collector
+                hits = self._entries[id].hits
+                found.append((key, hits))
+            id += 1
         return found
 
     def check(self):
@@ -403,4 +426,4 @@ cdef class ObjectTier(_Entries):
             if slots_has(&self._ids, id) and self._expires is not NULL and self._expires[id] > 0:
                 assert (id, self._expires[id]) in ends, "what has an end is in the heap"
         assert self._ids.live <= self.max_entries, "the entry budget holds"
-        assert self._total <= self.max_bytes, "the byte budget holds"
+        assert self._total <= self.max_bytes + self._bounded * <uint64_t>LIFE_BYTES, "the byte budget holds"

@@ -84,6 +84,7 @@ cdef class VectorTier(_Entries):
     """Rows by (shelf, text), as nearcache.near.vectors.VectorTier; the text itself is not kept."""
 
     cdef int _kind
+    cdef object _dtype
     cdef size_t _itemsize
     cdef bint _scaled
     cdef dict _shelves
@@ -100,7 +101,8 @@ cdef class VectorTier(_Entries):
     def __cinit__(self, *, dtype, bint scaled, **_options):
         kinds = {"float32": ROW_FLOAT32, "float16": ROW_FLOAT16, "int8": ROW_INT8}
         self._kind = kinds[_dtype(dtype).name]
-        self._itemsize = _dtype(dtype).itemsize
+        self._dtype = _dtype(dtype).newbyteorder("=")
+        self._itemsize = self._dtype.itemsize
         self._scaled = scaled
         self._shelves = {}
         self._numbered = []
@@ -385,8 +387,8 @@ cdef class VectorTier(_Entries):
             if slots_has(&self._ids, id):
                 index_put(&self._by_digest, self._digest_hash(self._digests[id], self._owner_of(id)), id)
         self._total += self._ids.live * <uint64_t>DIGEST_BYTES
-        while self._total > self.max_bytes:
-            self._evict()
+        while self._total > self.max_bytes and self._evict():
+            pass
         return 0
 
     cdef uint32_t _find_digest(self, _Shelf shelf, name128 digest) noexcept:
@@ -414,6 +416,7 @@ cdef class VectorTier(_Entries):
         """Keep packed rows, each until its time in ``expires``; return how many had to leave."""
         cdef Py_ssize_t count, i
         cdef uint64_t before = self.evictions
+        cdef double now
         cdef Py_buffer rows, scales, ends
         cdef _Shelf shelf
         if type(texts) is not list and type(texts) is not tuple:
@@ -423,16 +426,18 @@ cdef class VectorTier(_Entries):
         count = len(texts)
         if not self.max_entries or not count:
             return 0
-        size = data.shape[1]
-        data = _contiguous(data)
+        data = _contiguous(data, self._dtype)
         expires = _contiguous(expires, _float64)
         if self._scaled:
             scale = _contiguous(scale, _float32)
-        if not (len(digests) == len(data) == len(expires) == count) or data.itemsize != self._itemsize:
-            raise ValueError("texts, hashes, rows and expiries of one put belong together")
-        if self._scaled and len(scale) != count:
+        if data.ndim != 2 or not data.shape[1] or expires.shape != (count,) or len(data) != count or len(digests) != count:
+            raise ValueError("texts, hashes, rows (n, d) and expiries (n,) of one put belong together")
+        if self._scaled and scale.shape != (count,):
             raise ValueError("one scale for each row")
+        size = data.shape[1]
         now = self._clock()
+        if not self.max_entries:
+            return 0  # the clock, or another thread meanwhile
         PyObject_GetBuffer(data, &rows, PyBUF_C_CONTIGUOUS)
         try:
             PyObject_GetBuffer(expires, &ends, PyBUF_C_CONTIGUOUS)
@@ -475,13 +480,9 @@ cdef class VectorTier(_Entries):
                              PyUnicode_KIND(text), shelf.number)
             memcpy(&digest, PyBytes_AS_STRING(<object>PySequence_Fast_GET_ITEM(digests, i)), 16)
             id = self._find(name)
-            if id != NO_ID and ends[i] > 0 and not (self._expires is not NULL and self._expires[id] > 0):
-                cost = LIFE_BYTES  # a life that was endless takes a place in the heap
-                if self._total + cost > self.max_bytes:
-                    policy_remove(&self._policy, id)
-                    self._remove(id)
-                    id = NO_ID
             if id != NO_ID:
+                # a life that was endless may now take a place in the heap, beyond the budget: nobody
+                # leaves for that before the next one comes
                 policy_touch(&self._policy, id, name.b)
                 self._set_life(id, ends[i])
             else:
@@ -628,8 +629,8 @@ cdef class VectorTier(_Entries):
             return
         while not self._fits(cost) and self._drop_due(now, SLICE):
             pass
-        while not self._fits(cost):
-            self._evict()
+        while not self._fits(cost) and self._evict():
+            pass
 
     cdef void _remove(self, uint32_t id) noexcept:
         """Take an entry out of everything but the policy."""
@@ -860,9 +861,10 @@ cdef class VectorTier(_Entries):
         cdef double now = self._clock()
         while self._drop_due(now, SLICE):
             pass
-        while self._ids.live > entries or self._total > size:
-            self._evict()
+        while (self._ids.live > entries or self._total > size) and self._evict():
+            pass
         self.max_entries, self.max_bytes = entries, size
+        self._version += 1
         self._trim()
 
     def peek(self, name, bytes digest):
@@ -932,4 +934,4 @@ cdef class VectorTier(_Entries):
             if slots_has(&self._ids, id) and self._expires is not NULL and self._expires[id] > 0:
                 assert (id, self._expires[id]) in ends, "what has an end is in the heap"
         assert self._ids.live <= self.max_entries, "the entry budget holds"
-        assert self._total <= self.max_bytes, "the byte budget holds"
+        assert self._total <= self.max_bytes + self._bounded * <uint64_t>LIFE_BYTES, "the byte budget holds"
