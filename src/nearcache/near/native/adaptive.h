@@ -19,7 +19,7 @@
 enum {
     ADAPTIVE_MEMBERS = 6,
     ADAPTIVE_WHOLE = 1024,      /* shares are in 1/1024 */
-    ADAPTIVE_CREDIT = 32,       /* sampled hits that an insertion pays for … */
+    ADAPTIVE_CREDIT = 16,       /* sampled hits that an insertion pays for … */
     ADAPTIVE_MOST_CREDIT = 4096, /* … and the most that is saved up */
     ADAPTIVE_MEMORY = 16,       /* scores fade over so many shadow capacities of requests … */
     ADAPTIVE_LEAST_MEMORY = 3000, /* … or over this many */

@@ -16,7 +16,7 @@ smaller share W's old end, 8 entries at each eviction, becomes M as it is, and n
 it has its new size: on loops, where nothing has been hit yet, this is what wins.
 
 The shadows see every request that is sampled (none of the fingerprint's lowest bits is set: so many
-bits that about 256 to 768 entries are) if it is an insertion; hits while there is credit, 32 for
+bits that about 256 to 768 entries are) if it is an insertion; hits while there is credit, 16 for
 each insertion and 4096 at most. Where misses are rare shadows cost nothing.
 
 Recency is kept by stamps, as in ``lru``: a hit in W writes a number and moves nothing.
@@ -43,7 +43,7 @@ __all__ = ["Adaptive"]
 
 _FREE, _WINDOW, _MAIN = range(3)  # where a slot is
 _MOST_HITS = 3
-_CREDIT = 32
+_CREDIT = 16
 _MOST_CREDIT = 4096
 _STEPS = 8
 _FEW = 24  # hits that are noted one by one: numpy would take longer

@@ -205,14 +205,14 @@ def fed(monkeypatch):
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 100])
-def test_an_insertion_pays_for_32_hits(fed, at_once):
+def test_an_insertion_pays_for_16_hits(fed, at_once):
     policy = Adaptive()
     policy.reserve(10)
     for slot in range(3):
         policy.insert(slot, slot << 32)
     for _ in range(700 // at_once):
         policy.touch_many(np.array([1] * at_once))
-    assert len(fed) == 3 + 3 * 32
+    assert len(fed) == 3 + 3 * 16
 
 
 def test_no_more_than_4096_hits_are_saved_up(fed):
