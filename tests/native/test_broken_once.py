@@ -190,3 +190,35 @@ def test_listing_entries_while_the_collector_drops_them():
     finally:
         gc.set_threshold(*threshold)
     tier.check()
+
+
+def test_an_overwriting_value_that_is_larger_asks_the_budget():
+    tier = objects(max_entries=100, max_bytes=4000)
+    for size in range(10, 2000, 15):
+        for key in range(20):
+            tier.put(key, key, 0.0, size)
+        tier.check()
+    assert tier.used_bytes <= 4000
+
+
+def test_a_shelf_whose_name_empties_the_tier():
+    class Name:
+        armed = True
+
+        def __hash__(self):
+            if Name.armed:
+                tier.resize(0, ROOMY)
+            return 1
+
+    tier = rows()
+    name = Name()
+    texts = ["a", "b"]
+    assert tier.put(name, texts, digests(texts), rows_of(texts), None, np.zeros(2)) == 0
+    tier.check()
+
+
+def test_sizes_whose_sum_overflows_are_too_large():
+    tier = objects(max_bytes=2**64 - 1)
+    for key in "abc":
+        tier.put(key, key, 0.0, 2**63)
+    assert len(tier) == 1

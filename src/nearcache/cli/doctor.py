@@ -52,7 +52,8 @@ def _near() -> Check:
         "Unset NEARCACHE_PURE to use the native core."
         if "NEARCACHE_PURE" in why
         else "Everything works, about three times slower on hits. Install a wheel for this "
-        "platform, or a C compiler and then: pip install --force-reinstall --no-deps nearcache"
+        "platform, or a C compiler and then: "
+        "pip install --force-reinstall --no-deps --no-cache-dir nearcache"
     )
     return Check("near tier", "warn", f"pure Python ({why})", cure)
 

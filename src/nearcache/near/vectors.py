@@ -146,7 +146,7 @@ class VectorTier:
             self._arena_of[entry], self._slot_of[entry] = arena, slot
             self._hashes[entry] = key_hash
             arena.ids[slot] = entry
-            if arena.expires[slot]:
+            if arena.expires[slot] > 0:
                 self._lives.add(entry, float(arena.expires[slot]))
         self._policy.rebuild([(entry, place[2]) for entry, place in sorted(places.items())])
         self._policy.reserve(count)
@@ -355,6 +355,14 @@ class VectorTier:
         """
         if not self.max_entries or not len(texts):
             return 0
+        count = len(texts)
+        if (
+            (data.ndim, len(data), len(digests), expires.shape) != (2, count, count, (count,))
+            or not data.shape[1]
+            or (scale is not None and scale.shape != (count,))
+        ):
+            msg = "texts, hashes, rows (n, d) and expiries (n,) of one put belong together"
+            raise ValueError(msg)
         with self.lock:
             if self._busy:
                 return 0
@@ -394,7 +402,7 @@ class VectorTier:
                 arena.scale[index] = scale[kept]
             names = np.frombuffer(b"".join([digests[i] for i in kept]), np.uint64)
             arena.digests[index] = names.reshape(-1, 2)
-            life = expires[kept]
+            life = np.where(expires[kept] > 0, expires[kept], 0.0)
             bounded = life > 0
             if bounded.any():
                 arena.expires[index] = life

@@ -135,7 +135,8 @@ cdef class _Entries:
             lives_sink(&self._lives, i - 1, self._lives.at[i - 1], self._lives.id[i - 1])
 
     cdef inline bint _fits(self, uint64_t cost) noexcept:
-        return self._ids.live < self.max_entries and self._total + cost <= self.max_bytes
+        return (self._ids.live < self.max_entries and cost <= self.max_bytes
+                and self._total <= self.max_bytes - cost)
 
     cdef bint _evict(self) noexcept:
         cdef uint32_t id = policy_evict(&self._policy)

@@ -215,7 +215,7 @@ cdef class ObjectTier(_Entries):
                 if version != self._version or not self._fits(cost):
                     continue  # the clock or a destructor came in here
                 self._enter(key, value, key_hash, expires, size)
-            elif id != NO_ID and self._fits_instead(id, cost):
+            elif id != NO_ID and self._fits_instead(id, size):
                 self._replace(id, value, expires, size)
                 self._let_go()
             elif id != NO_ID:
@@ -224,10 +224,10 @@ cdef class ObjectTier(_Entries):
                 continue
             return self.evictions - before
 
-    cdef inline bint _fits_instead(self, uint32_t id, uint64_t cost) noexcept:
+    cdef inline bint _fits_instead(self, uint32_t id, uint64_t size) noexcept:
         # a life that was endless may now count, beyond the budget: nobody leaves for that
-        cdef uint64_t old = OBJECT_BYTES + self._entries[id].size
-        return cost <= old + LIFE_BYTES or (cost <= self.max_bytes and self._total - old + cost <= self.max_bytes)
+        cdef uint64_t old = self._entries[id].size, others = self._total - old
+        return size <= old or (size <= self.max_bytes and others <= self.max_bytes - size)
 
     cdef int _reserve(self, bint bounded) noexcept:
         """Have the memory for one more entry, or -1. May run finalisers."""

@@ -446,6 +446,8 @@ cdef class VectorTier(_Entries):
                     PyObject_GetBuffer(scale, &scales, PyBUF_C_CONTIGUOUS)
                 try:
                     shelf = self._shelf(name, size)
+                    if not self.max_entries:
+                        return 0  # a finaliser came in while the shelf was made
                     if PySequence_Fast_GET_SIZE(texts) != count or PySequence_Fast_GET_SIZE(digests) != count:
                         raise ValueError("a batch changed while it was put")
                     for i in range(count):
@@ -490,6 +492,8 @@ cdef class VectorTier(_Entries):
                 if cost > self.max_bytes:
                     continue
                 self._make_room(cost, now)
+                if not self._fits(cost):
+                    continue
                 id = self._enter(shelf, name, digest)
                 self._set_life(id, ends[i])
             self._write(arena, id, rows + i * arena.row_bytes, 0 if scales is NULL else scales[i])

@@ -292,7 +292,8 @@ class Adaptive:
         while True:
             while self._queue:
                 stamp, slot = self._queue[-1]
-                if self._stamps[slot] == stamp and self._where[slot] == _WINDOW:
+                here = slot < len(self._where)  # reserve may have shortened the columns
+                if here and self._stamps[slot] == stamp and self._where[slot] == _WINDOW:
                     return slot
                 self._queue.pop()
             self._fill()
