@@ -87,9 +87,10 @@ static inline uint32_t *adaptive_bucket(adaptive_core *c, uint32_t print) {
 }
 
 static inline void adaptive_ghost_put(adaptive_core *c, uint32_t print) {
-    uint32_t *bucket = adaptive_bucket(c, print);
-    memmove(bucket + 1, bucket, 7 * sizeof *bucket);
+    uint32_t *bucket = adaptive_bucket(c, print), kept[7];
+    memcpy(kept, bucket, sizeof kept); /* through registers: memmove would be a call */
     bucket[0] = print;
+    memcpy(bucket + 1, kept, sizeof kept);
 }
 
 static inline int adaptive_ghost_take(adaptive_core *c, uint32_t print) {

@@ -7,7 +7,7 @@
 
 cdef enum:
     # hash, size and count, two references, the policy's columns, the index: measured at 100,000
-    OBJECT_BYTES = 72
+    OBJECT_BYTES = 78
     ASK = 0xFFFFFFFE
     MOST_ASKED = 1000
     LEAVING = 16  # entries dropped before their keys and values are let go
@@ -71,6 +71,7 @@ cdef class ObjectTier(_Entries):
     cdef uint32_t _find(self, object key, uint64_t hash) except? 0xFFFFFFFF:
         cdef uint32_t at, id, asked = 0
         cdef uint64_t version
+        cdef bint same
         cdef PyObject *other
         if PyUnicode_CheckExact(<PyObject *>key):
             id = self._find_text(<PyObject *>key, hash)
@@ -95,7 +96,7 @@ cdef class ObjectTier(_Entries):
             asked += 1
             version = self._version
             candidate = <object>other  # it may be dropped while it is compared
-            same = bool(candidate == key)
+            same = PyObject_RichCompareBool(candidate, key, Py_EQ)
             if version != self._version:
                 if self._index.cells is NULL:
                     return NO_ID
@@ -240,7 +241,7 @@ cdef class ObjectTier(_Entries):
             policy_hashes(&self._policy, &self._entries[0].hash, sizeof(object_entry) // sizeof(uint64_t))
             if ((self._expires is not NULL and self._extend(<void **>&self._expires, capacity * sizeof(double)))
                     or policy_reserve(&self._policy, <uint32_t>capacity)
-                    or index_reserve(&self._index, capacity)
+                    or index_reserve(&self._index, capacity + capacity // 2)  # half full: quick to leave
                     or slots_reserve(&self._ids, <uint32_t>capacity)):
                 return -1
         while PyList_GET_SIZE(self._keys) < <Py_ssize_t>self._ids.capacity:
@@ -295,6 +296,12 @@ cdef class ObjectTier(_Entries):
         cdef PyObject *gone[2 * LEAVING]
         cdef uint32_t i, count = self._leaving_count
         if not count:
+            return
+        if count == 2:  # one entry, the common case
+            gone[0], gone[1] = self._leaving[0], self._leaving[1]
+            self._leaving_count = 0
+            Py_DECREF(<object>gone[0])
+            Py_DECREF(<object>gone[1])
             return
         memcpy(gone, self._leaving, count * sizeof(PyObject *))
         self._leaving_count = 0
