@@ -110,6 +110,8 @@ cdef extern from "native/policy.h" nogil:
     void policy_hashes(policy *, const uint64_t *, size_t)
     void policy_insert(policy *, uint32_t, uint64_t)
     void policy_touch(policy *, uint32_t, uint64_t)
+    void policy_far_ahead(const policy *, uint32_t)
+    void policy_ahead(const policy *, uint32_t)
     void policy_remove(policy *, uint32_t)
     uint32_t policy_evict(policy *)
     void policy_move(policy *, uint32_t, uint32_t)

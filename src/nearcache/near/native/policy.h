@@ -430,6 +430,24 @@ static inline void policy_touch(policy *p, uint32_t id, uint64_t hash) {
     }
 }
 
+/* A hit of this id is a few hits ahead, and then one: have what it touches in the cache by then. */
+static inline void policy_far_ahead(const policy *p, uint32_t id) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p->prev + p->lists + id);
+    __builtin_prefetch(p->next + p->lists + id);
+    if (p->meta) __builtin_prefetch(p->meta + id);
+#endif
+}
+
+static inline void policy_ahead(const policy *p, uint32_t id) {
+#if defined(__GNUC__)
+    if (p->kind == POLICY_LRU || p->kind == POLICY_ADAPTIVE) {
+        __builtin_prefetch(p->next + p->prev[p->lists + id]);
+        __builtin_prefetch(p->prev + p->next[p->lists + id]);
+    }
+#endif
+}
+
 /* Deleted or expired: nothing is remembered of it. */
 static inline void policy_remove(policy *p, uint32_t id) {
     uint32_t node = p->lists + id;

@@ -216,6 +216,10 @@ cdef class VectorTier(_Entries):
     cdef void _touch(self, const uint32_t *ids, Py_ssize_t count) noexcept:
         cdef Py_ssize_t i
         for i in range(count):
+            if i + 12 < count:
+                policy_far_ahead(&self._policy, ids[i + 12])
+                if i + 4 < count:
+                    policy_ahead(&self._policy, ids[i + 4])
             self._hit(ids[i], self._names[ids[i]].b)
 
     # -- get -----------------------------------------------------------------------------------
