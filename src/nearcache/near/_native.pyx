@@ -14,8 +14,9 @@ _float32, _float64 = np.dtype(np.float32), np.dtype(np.float64)
 _dtype, _empty = np.dtype, np.empty
 _RLock = threading.RLock
 _monotonic = time.monotonic
+_yield = time.sleep  # letting go of the interpreter's lock alone wakes nobody in time
 
-cdef uint64_t _SHRINK_BYTES = 4 << 20  # as much as the system takes back in about 200 us
+cdef uint64_t _SHRINK_BYTES = 1 << 20  # as much as the system takes back in about 200 us
 
 cdef hash_key _SECRET
 

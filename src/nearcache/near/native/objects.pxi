@@ -371,8 +371,7 @@ cdef class ObjectTier(_Entries):
             since += part
             if since >= SLICE:
                 since = 0
-                with nogil:
-                    pass
+                _yield(0)  # whoever waits gets a turn
         if dropped:
             self._trim()
             self._let_go()

@@ -734,16 +734,14 @@ cdef class VectorTier(_Entries):
             dropped += part
             if part < SLICE:
                 break
-            with nogil:
-                pass
+            _yield(0)  # whoever waits gets a turn
         if dropped:
             while self._trim_some(SLICE):
-                with nogil:
-                    pass
+                _yield(0)  # whoever waits gets a turn
         return dropped
 
     cdef void _trim(self):
-        while self._trim_some(SLICE):
+        while self._trim_some(NO_ID):
             pass
 
     cdef bint _trim_some(self, uint32_t most):
@@ -751,6 +749,8 @@ cdef class VectorTier(_Entries):
         cdef uint32_t moved = 0, source, target
         cdef _Arena arena
         if not self._ids.live:
+            if most < NO_ID and self._row is NULL and self._ids.capacity > FIRST_ROWS:
+                return self._shrink()
             if self._ids.capacity:
                 self._clear()
             return False
@@ -831,7 +831,6 @@ cdef class VectorTier(_Entries):
                 index_resize(&self._by_name, <uint32_t>index_needs(capacity))
             if self._by_digest.cells is not NULL and index_needs(capacity) < self._by_digest.size:
                 index_resize(&self._by_digest, <uint32_t>index_needs(capacity))
-            return False
         return True
 
     cdef size_t _sole_stride(self) noexcept:
