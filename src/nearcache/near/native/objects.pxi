@@ -216,7 +216,7 @@ cdef class ObjectTier(_Entries):
                 if version != self._version or not self._fits(cost):
                     continue  # the clock or a destructor came in here
                 self._enter(key, value, key_hash, expires, size)
-            elif id != NO_ID and self._fits_instead(id, size):
+            elif id != NO_ID and self._fits_instead(id, cost):
                 self._replace(id, value, expires, size)
                 self._let_go()
             elif id != NO_ID:
@@ -225,10 +225,11 @@ cdef class ObjectTier(_Entries):
                 continue
             return self.evictions - before
 
-    cdef inline bint _fits_instead(self, uint32_t id, uint64_t size) noexcept:
-        # a life that was endless may now count, beyond the budget: nobody leaves for that
-        cdef uint64_t old = self._entries[id].size, others = self._total - old
-        return size <= old or (size <= self.max_bytes and others <= self.max_bytes - size)
+    cdef inline bint _fits_instead(self, uint32_t id, uint64_t cost) noexcept:
+        cdef uint64_t old = OBJECT_BYTES + self._entries[id].size
+        if self._expires is not NULL and self._expires[id] > 0:
+            old += LIFE_BYTES
+        return cost <= old or (cost <= self.max_bytes and self._total - old <= self.max_bytes - cost)
 
     cdef int _reserve(self, bint bounded) noexcept:
         """Have the memory for one more entry, or -1. May run finalisers."""
@@ -432,4 +433,4 @@ cdef class ObjectTier(_Entries):
             if slots_has(&self._ids, id) and self._expires is not NULL and self._expires[id] > 0:
                 assert (id, self._expires[id]) in ends, "what has an end is in the heap"
         assert self._ids.live <= self.max_entries, "the entry budget holds"
-        assert self._total <= self.max_bytes + self._bounded * <uint64_t>LIFE_BYTES, "the byte budget holds"
+        assert self._total <= self.max_bytes, "the byte budget holds"
