@@ -851,8 +851,9 @@ class NearObjectsContract:
         mixed(34_000, 1)
         after = references()
         assert after[:2] == before[:2]
-        assert abs(after[2] - before[2]) <= 2
-        assert abs(len(gc.get_objects()) - objects) < 50
+        # what other tests left may go meanwhile; a leak would be one of 34,000
+        assert after[2] - before[2] <= 10
+        assert len(gc.get_objects()) - objects < 1000
 
     # -- threads ---------------------------------------------------------------------------------
 

@@ -118,6 +118,6 @@ def test_a_million_operations_keep_no_reference_and_no_memory():
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert [sys.getrefcount(one) for one in (texts[3], names[3], rows, none, M, near)] == counts
-    assert abs(len(gc.get_objects()) - objects) < 50
-    assert grown < 50_000
+    assert len(gc.get_objects()) - objects < 1000  # a leak would be one of thousands
+    assert grown < 200_000
     near.check()
