@@ -45,6 +45,11 @@ cdef name128 _digest(bytes given) except *:
     return digest
 
 
+cdef inline name128 _name_of(PyObject *text, uint32_t shelf) noexcept:
+    cdef int width = PyUnicode_KIND(text)
+    return hash_text(&_SECRET, PyUnicode_DATA(text), <size_t>PyUnicode_GET_LENGTH(text) * width, width, shelf)
+
+
 cdef inline uint64_t mixed(uint64_t x) noexcept:
     return hash_mixed(&_SECRET, x)
 

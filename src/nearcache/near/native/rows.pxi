@@ -173,9 +173,7 @@ cdef class VectorTier(_Entries):
                         return False
                     continue
                 ids[start + i] = 0
-                names[i] = hash_text(&_SECRET, PyUnicode_DATA(text),
-                                     <size_t>PyUnicode_GET_LENGTH(text) * PyUnicode_KIND(text),
-                                     PyUnicode_KIND(text), shelf.number)
+                names[i] = _name_of(text, shelf.number)
                 PREFETCH(&self._by_name.cells[index_home(&self._by_name, names[i].a)])
             for i in range(size):
                 if ids[start + i] == NO_ID:
@@ -331,9 +329,7 @@ cdef class VectorTier(_Entries):
         cdef _Shelf shelf = <_Shelf>self._shelves.get(name)
         if shelf is None or not shelf.live or not text_is_ready(given):
             return None
-        wanted = hash_text(&_SECRET, PyUnicode_DATA(given),
-                           <size_t>PyUnicode_GET_LENGTH(given) * PyUnicode_KIND(given),
-                           PyUnicode_KIND(given), shelf.number)
+        wanted = _name_of(given, shelf.number)
         return self._one(shelf, wanted, False)
 
     def get_digest(self, name, bytes digest):
@@ -481,9 +477,7 @@ cdef class VectorTier(_Entries):
         cdef _Arena arena = shelf.arena
         for i in range(count):
             text = PySequence_Fast_GET_ITEM(texts, i)
-            name = hash_text(&_SECRET, PyUnicode_DATA(text),
-                             <size_t>PyUnicode_GET_LENGTH(text) * PyUnicode_KIND(text),
-                             PyUnicode_KIND(text), shelf.number)
+            name = _name_of(text, shelf.number)
             memcpy(&digest, PyBytes_AS_STRING(<object>PySequence_Fast_GET_ITEM(digests, i)), 16)
             id = self._find(name)
             if id != NO_ID:
