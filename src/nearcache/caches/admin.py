@@ -57,7 +57,7 @@ class Admin:
 
         Estimated, for LRU, from a sample of the texts that were asked for; views and models of one
         cache share the tier, and so the curve. Cost: about a millisecond; keeping it, under 1 % of
-        a warm batch. Error: within 0.02 on average (docs/design/decisions.md).
+        a warm batch. Error: within 0.02 on average (bench/results/near.curve.md).
         """
         return measured(Histogram(*self._engine.near.histogram()))
 

@@ -2,7 +2,7 @@
 
 A policy knows slots: small ints that the tier hands out, takes back and uses again. It never sees a
 key or a value. It exists twice, here and in ``near/native/policy.h``; both decide the same, to the
-last victim (``tests/unit/near/policies/test_twins.py``).
+last victim, for the same hashes (``tests/unit/near/policies/test_twins.py``).
 """
 
 from collections.abc import Sequence
