@@ -193,7 +193,7 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.002)
+        time.sleep(0.002)  # between two looks at the condition
     return answer
 
 

@@ -21,7 +21,7 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         if time.monotonic() > deadline:
             raise TimeoutError(path)
-        time.sleep(0.001)
+        time.sleep(0.001)  # between two looks at a file that another process makes
 
 
 class Meeting:
@@ -64,7 +64,7 @@ def hang(url: str, folder: str, lease: str) -> None:
 
     def model(texts):
         (meeting.folder / "inside").touch()
-        time.sleep(_HANG)
+        time.sleep(_HANG)  # the model that hangs; the process is killed in here
 
     EmbeddingCache(url, options=Options(lease=float(lease))).wrap(model, M)("text")
 
@@ -88,7 +88,7 @@ def hold_near(url: str, folder: str, link_timeout: str) -> None:
         deadline = time.monotonic() + _HANG
         while cache.get("text", M) is not None:
             assert time.monotonic() < deadline
-            time.sleep(0.005)
+            time.sleep(0.005)  # between two looks at what another process forgets
         (meeting.folder / "gone").touch()
 
 

@@ -521,7 +521,7 @@ def eventually(holds: Callable[[], bool], *, within: float = 20.0) -> None:
     end = time.monotonic() + within
     while not holds():
         assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.001)
+        time.sleep(0.001)  # between two looks at a condition that a server makes true
 
 
 def at_once(count: int, work: Callable[[int], object]) -> list:
