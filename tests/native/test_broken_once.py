@@ -1,6 +1,7 @@
 """What once crashed the native core, or made it lie."""
 
 import gc
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -222,3 +223,29 @@ def test_sizes_whose_sum_overflows_are_too_large():
     for key in "abc":
         tier.put(key, key, 0.0, 2**63)
     assert len(tier) == 1
+
+
+@pytest.mark.parametrize("keys", [50, 500], ids=["overwritten", "evicted"])
+def test_ends_that_are_all_the_same_are_noted_once(keys):
+    tier, other = objects(max_entries=100), rows(max_entries=100)
+    end = monotonic() + 1000
+    ends, texts = np.full(50, end), [f"text {n}" for n in range(keys)]
+    data = rows_of(texts[:50])
+
+    def work(rounds):
+        for at in range(rounds):
+            for key in range(keys):
+                tier.put(key, key, end, 10)
+            part = texts[at * 50 % keys :][:50]
+            other.put("m", part, digests(part), data, None, ends)
+
+    work(20)
+    tracemalloc.start()
+    work(20)
+    before = tracemalloc.get_traced_memory()[0]
+    work(400)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 100_000
+    tier.check()
+    other.check()

@@ -127,9 +127,12 @@ cdef class _Entries:
         for i in range(self._lives.count):
             id = self._lives.id[i]
             if slots_has(&self._ids, id) and self._expires[id] == self._lives.at[i]:
+                self._expires[id] = -self._lives.at[i]  # seen: a second note of it is litter too
                 self._lives.at[kept] = self._lives.at[i]
                 self._lives.id[kept] = id
                 kept += 1
+        for i in range(kept):
+            self._expires[self._lives.id[i]] = self._lives.at[i]
         self._lives.count = kept
         for i in range(kept // 2, 0, -1):
             lives_sink(&self._lives, i - 1, self._lives.at[i - 1], self._lives.id[i - 1])
