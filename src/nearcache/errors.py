@@ -10,6 +10,7 @@ __all__ = [
     "LoadTimeout",
     "LoaderError",
     "ShapeMismatch",
+    "StoreCannotTell",
     "StoreError",
     "StoreReadOnly",
     "StoreTimeout",
@@ -68,6 +69,10 @@ class StoreTimeout(StoreUnavailable):
 
 class StoreReadOnly(StoreError):
     """The store can be read but not written."""
+
+
+class StoreCannotTell(StoreError):
+    """The store cannot say what changed; near copies live for link_timeout at most."""
 
 
 class CoherenceError(CacheError):

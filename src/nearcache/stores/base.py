@@ -3,33 +3,49 @@
 Values are opaque bytes with the head of ``nearcache.entry``. Keys are bytes. Times are the store's
 own: seconds since its epoch, the same for every process that uses it, whatever their clocks say.
 
+What never changes is read with ``fetch`` and written with ``lease``, ``fill`` and ``write``: the
+first writer wins. What may change is read with ``look`` and ``heads`` and written with ``claim``,
+``expect`` and ``commit``. There the head's stamp is the value's *version*, random and new with
+every write. Where no value stands, the 16-byte token in the key's lease takes its place, the
+*absence token*; so every commit says what it expects to replace, and one that is late or repeated
+changes nothing.
+
 Every method may raise StoreError, and nothing else. Implementations are thread-safe and survive
 ``fork``. ``tests/contract/stores.py`` is the specification.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from enum import Enum
+from typing import Final, Literal, NamedTuple, Protocol
 
-from nearcache.entry import Mark
+from nearcache.entry import MAGIC, VERSION, Mark
 
 __all__ = [
+    "EVERYTHING",
     "HELD",
     "LOG_LENGTH",
+    "PONG",
     "SKIPPED",
     "TAKEN",
     "WRITTEN",
+    "Changed",
     "Changes",
     "Fetched",
+    "Message",
+    "Signal",
     "Store",
+    "Stream",
     "Ttl",
+    "is_value",
     "lives",
+    "version_of",
 ]
 
 LOG_LENGTH = 10_000
 """How many forgets a namespace remembers; who is further behind drops all its near copies."""
 
 TAKEN, HELD = True, False
-"""Answers of ``lease``: the caller is to load, or somebody else is loading."""
+"""Answers of ``lease`` and ``claim``: the caller is to load, or somebody else is loading."""
 WRITTEN, SKIPPED = True, False
 """Answers of ``fill``: the value stands, or its lease was gone and nothing was written."""
 
@@ -41,6 +57,43 @@ Ttl = float | Sequence[float] | None
 def lives(ttl: Ttl, count: int) -> Sequence[float | None]:
     """Return the seconds each of ``count`` values lives."""
     return [ttl] * count if ttl is None or isinstance(ttl, (int, float)) else ttl
+
+
+_FORMAT = MAGIC + bytes((VERSION,))
+_VERSIONED = 24  # bytes of the head up to the end of the stamp
+
+
+def is_value(stored: bytes | None) -> bool:
+    """Say whether bytes found in a store, or the first 24 of them, look like a mutable value."""
+    return stored is not None and len(stored) >= _VERSIONED and stored[:3] == _FORMAT
+
+
+def version_of(stored: bytes | None) -> bytes:
+    """Return the version of a stored value, or of the first 24 bytes of one; b"" for no value."""
+    return b"" if stored is None or len(stored) < _VERSIONED else stored[16:_VERSIONED]
+
+
+class Signal(Enum):
+    """What a stream says beside the names of changed keys."""
+
+    EVERYTHING = "everything"
+    PONG = "pong"
+
+
+EVERYTHING: Final = Signal.EVERYTHING
+"""Anything may have changed: the store was flushed, or what it said in between is lost."""
+PONG: Final = Signal.PONG
+"""The answer to a ping: every change made before the ping was sent came before it."""
+
+
+class Changed(NamedTuple):
+    """Keys and groups that were written, deleted, evicted or that expired."""
+
+    names: list[bytes]
+
+
+Message = Changed | Literal[Signal.EVERYTHING, Signal.PONG]
+"""One thing a stream says."""
 
 
 class Fetched(NamedTuple):
@@ -62,6 +115,37 @@ class Changes(NamedTuple):
 
     cursor: bytes
     entries: list[bytes] | None
+
+
+class Stream(Protocol):
+    """A connection on which a store says what changed, in order.
+
+    Not thread-safe but for ``close``. After a failure every method raises StoreUnavailable, and
+    what was missed is unknown: open another.
+    """
+
+    def open(self, prefixes: Sequence[bytes], seconds: float) -> None:
+        """Begin to hear of changes of keys that start with one of these, which do not overlap.
+
+        A change that anybody makes after the return is heard. Raises StoreUnavailable or
+        StoreTimeout when the store cannot be reached within about ``seconds``, StoreCannotTell when
+        it can be reached but does not say what changes.
+        """
+
+    def watch(self, prefix: bytes) -> None:
+        """Hear of one more prefix; a change after the answer to a later ping is heard."""
+
+    def ping(self) -> None:
+        """Ask for a PONG, which comes in order: after every change made before."""
+
+    def read(self, seconds: float) -> list[Message]:
+        """Return what has come, waiting at most ``seconds`` for something; [] if nothing came."""
+
+    def close(self) -> None:
+        """Hear no more. From any thread, any number of times; a read that waits ends at once.
+
+        That read, and every call after, returns nothing or raises StoreUnavailable.
+        """
 
 
 class Store(Protocol):
@@ -119,6 +203,63 @@ class Store(Protocol):
 
     def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Delete keys that still hold exactly these bytes."""
+
+    def look(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read values and epochs and create nothing: an absent epoch is b"".
+
+        ``now`` may be an estimate from a reading of the store's clock at most ten seconds old;
+        never one that is early.
+        """
+
+    def heads(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read epochs and the first 24 bytes of each value: enough to tell whether it changed."""
+
+    def epochs(self, groups: Sequence[bytes], seconds: float | None) -> list[bytes]:
+        """Return the epochs of groups; an absent one is created, once for all processes.
+
+        Each lives at least ``seconds`` from now (None: for ever); never shorter than it would have.
+        """
+
+    def claim(
+        self, keys: Sequence[bytes], seen: Sequence[bytes], token: bytes, seconds: float
+    ) -> list[bool | bytes]:
+        """Claim the right to load: TAKEN, HELD by another, or the value that came meanwhile.
+
+        ``seen`` holds the versions the caller found there and cannot use; b"" for none. A value of
+        another version came meanwhile.
+        """
+
+    def expect(self, keys: Sequence[bytes], token: bytes, seconds: float) -> list[bytes]:
+        """Return what a commit will have to find at each key.
+
+        That is the version of its value (8 bytes) or, where there is none, the absence token (16):
+        the one that is there, or ``token``, which is put there for ``seconds``.
+        """
+
+    def commit(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        expected: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,
+        token: bytes = b"",
+        seconds: float = 0.0,
+    ) -> list[bool | bytes]:
+        """Write each value if its key still holds what is expected, and end its lease.
+
+        Answers WRITTEN or, where nothing was changed, what is to be expected now: as ``expect``
+        does with this token. With ``seconds`` 0 no token is put anywhere, and "absent" is b"".
+        """
+
+    def revoke(self, keys: Sequence[bytes], log: bytes) -> int:
+        """Delete values and absence tokens; return how many values there were."""
+
+    def bump(self, group: bytes, token: bytes, log: bytes) -> None:
+        """Make ``token`` the epoch of a group; its life stays as it was."""
+
+    def stream(self) -> Stream:
+        """Return a new stream of changes, not yet open."""
 
     def changes(self, log: bytes, cursor: bytes) -> Changes:
         """Read what was forgotten since ``cursor``; an empty cursor starts at the end."""
