@@ -1,5 +1,8 @@
 """What nearcache gives to the tests of others."""
 
+import subprocess
+import sys
+
 import pytest
 
 from nearcache.entry import HEAD
@@ -39,3 +42,8 @@ def test_an_entry_satisfies_its_own_mark_and_no_better_one():
     for better in ({"kind": 3}, {"size": 8}, {"stamp": b"87654321"}):
         other = {"kind": 2, "size": 9, "stamp": b"12345678", **better}
         assert not mark_of(stored_entry(b"x", **other)).wins(entry)
+
+
+def test_the_import_needs_no_test_runner():
+    code = "import sys, nearcache.testing; sys.exit('pytest' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
