@@ -27,6 +27,7 @@ __all__ = [
     "PONG",
     "SKIPPED",
     "TAKEN",
+    "TOKEN_BYTES",
     "WRITTEN",
     "Changed",
     "Changes",
@@ -37,6 +38,7 @@ __all__ = [
     "Stream",
     "Ttl",
     "is_value",
+    "lease_of",
     "lives",
     "version_of",
 ]
@@ -59,6 +61,9 @@ def lives(ttl: Ttl, count: int) -> Sequence[float | None]:
     return [ttl] * count if ttl is None or isinstance(ttl, (int, float)) else ttl
 
 
+TOKEN_BYTES = 16
+"""The length of a token that stands for the absence of a value; what is no token is garbage."""
+
 _FORMAT = MAGIC + bytes((VERSION,))
 _VERSIONED = 24  # bytes of the head up to the end of the stamp
 
@@ -71,6 +76,11 @@ def is_value(stored: bytes | None) -> bool:
 def version_of(stored: bytes | None) -> bytes:
     """Return the version of a stored value, or of the first 24 bytes of one; b"" for no value."""
     return b"" if stored is None or len(stored) < _VERSIONED else stored[16:_VERSIONED]
+
+
+def lease_of(key: bytes) -> bytes:
+    """Return the name of a value's lease, which a store may hear and tell of like any other."""
+    return key + b":lease"
 
 
 class Signal(Enum):
@@ -87,7 +97,11 @@ PONG: Final = Signal.PONG
 
 
 class Changed(NamedTuple):
-    """Keys and groups that were written, deleted, evicted or that expired."""
+    """Values and groups that were written or deleted; some stores tell of leases too.
+
+    Evictions, ends of lives and what ``fill``, ``write``, ``forget`` and ``forget_group`` do may
+    be told or not.
+    """
 
     names: list[bytes]
 
@@ -249,7 +263,8 @@ class Store(Protocol):
         """Write each value if its key still holds what is expected, and end its lease.
 
         Answers WRITTEN or, where nothing was changed, what is to be expected now: as ``expect``
-        does with this token. With ``seconds`` 0 no token is put anywhere, and "absent" is b"".
+        does with this ``token``, a new one that nobody expects yet. With ``seconds`` 0 no token is
+        put anywhere, and "absent" is b"".
         """
 
     def revoke(self, keys: Sequence[bytes], log: bytes) -> int:

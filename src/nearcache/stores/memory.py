@@ -11,12 +11,18 @@ from nearcache.stores.base import (
     LOG_LENGTH,
     SKIPPED,
     TAKEN,
+    TOKEN_BYTES,
     WRITTEN,
     Changes,
     Fetched,
+    Stream,
     Ttl,
+    is_value,
+    lease_of,
     lives,
+    version_of,
 )
+from nearcache.stores.memory_stream import Announcer, MemoryStream
 
 __all__ = ["MemoryStore"]
 
@@ -24,16 +30,17 @@ __all__ = ["MemoryStore"]
 class MemoryStore:
     """Values in a dict, shared by every cache that is given this object.
 
-    Thread-safe: one lock. ``clock`` is the store's time.
+    Thread-safe: one lock, and below it that of the streams. ``clock`` is the store's time.
     """
 
     def __init__(self, *, clock: Clock = monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._values: dict[bytes, tuple[bytes, float | None]] = {}
-        self._epochs: dict[bytes, bytes] = {}
+        self._epochs: dict[bytes, tuple[bytes, float | None]] = {}
         self._leases: dict[bytes, tuple[bytes, float]] = {}
         self._logs: dict[bytes, list[bytes]] = {}
+        self._announcer = Announcer()
 
     @property
     def address(self) -> str:
@@ -47,12 +54,46 @@ class MemoryStore:
         """Read values and group epochs."""
         with self._lock:
             sent = now = self._clock()
-            epochs = [self._epochs.setdefault(group, os.urandom(16)) for group in groups]
+            epochs = [self._epoch(group, now) or self._new_epoch(group, None) for group in groups]
             return Fetched([self._value(key, now) for key in keys], epochs, now, sent)
 
     def _value(self, key: bytes, now: float) -> bytes | None:
         value, expiry = self._values.get(key, (None, None))
         return value if expiry is None or expiry > now else None
+
+    def _epoch(self, group: bytes, now: float) -> bytes:
+        token, expiry = self._epochs.get(group, (b"", None))
+        return token if expiry is None or expiry > now else b""
+
+    def _new_epoch(self, group: bytes, expiry: float | None, token: bytes = b"") -> bytes:
+        self._epochs[group] = (token or os.urandom(16), expiry)
+        self._announcer.tell([group])
+        return self._epochs[group][0]
+
+    def look(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read values and epochs and create nothing."""
+        with self._lock:
+            sent = now = self._clock()
+            epochs = [self._epoch(group, now) for group in groups]
+            return Fetched([self._value(key, now) for key in keys], epochs, now, sent)
+
+    def heads(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read epochs and the first 24 bytes of each value."""
+        found = self.look(keys, groups)
+        return found._replace(values=[value and value[:24] for value in found.values])
+
+    def epochs(self, groups: Sequence[bytes], seconds: float | None) -> list[bytes]:
+        """Return the epochs of groups, made or made to live on where needed."""
+        with self._lock:
+            now = self._clock()
+            later = None if seconds is None else now + 2 * seconds
+            for group in groups:
+                token, expiry = self._epoch(group, now), self._epochs.get(group, (b"", None))[1]
+                if not token:
+                    self._new_epoch(group, later)
+                elif expiry is not None and (seconds is None or expiry < now + seconds):
+                    self._new_epoch(group, later, token)
+            return [self._epochs[group][0] for group in groups]
 
     def lease(
         self, keys: Sequence[bytes], token: bytes, seconds: float, mark: Mark
@@ -68,27 +109,60 @@ class MemoryStore:
                 elif key in self._leases and self._leases[key][1] > now:
                     answers.append(HELD)
                 else:
-                    self._leases[key] = (token, now + seconds)
+                    self._set_lease(key, token, now + seconds)
                     answers.append(TAKEN)
         return answers
 
-    def _holds(self, key: bytes, token: bytes) -> bool:
+    def claim(
+        self, keys: Sequence[bytes], seen: Sequence[bytes], token: bytes, seconds: float
+    ) -> list[bool | bytes]:
+        """Claim the right to load, unless another value came than the one that was seen."""
+        answers: list[bool | bytes] = []
+        with self._lock:
+            now = self._clock()
+            for key, version in zip(keys, seen, strict=True):
+                value = self._value(key, now)
+                if value is not None and is_value(value) and version_of(value) != version:
+                    answers.append(value)
+                elif self._absence(key, now):
+                    answers.append(HELD)
+                else:
+                    self._set_lease(key, token, now + seconds)
+                    answers.append(TAKEN)
+        return answers
+
+    def _held(self, key: bytes, now: float) -> bytes:
         held, expiry = self._leases.get(key, (b"", 0.0))
-        return held == token and expiry > self._clock()
+        return held if expiry > now else b""
+
+    def _absence(self, key: bytes, now: float) -> bytes:
+        held = self._held(key, now)
+        return held if len(held) == TOKEN_BYTES else b""
+
+    def _holds(self, key: bytes, token: bytes) -> bool:
+        return self._held(key, self._clock()) == token
+
+    def _set_lease(self, key: bytes, token: bytes, expiry: float) -> None:
+        self._leases[key] = (token, expiry)
+        self._announcer.tell([lease_of(key)])
+
+    def _end_lease(self, key: bytes) -> None:
+        if self._leases.pop(key, None):
+            self._announcer.tell([lease_of(key)])
 
     def renew(self, keys: Sequence[bytes], token: bytes, seconds: float) -> None:
         """Prolong leases that are still held."""
         with self._lock:
             for key in keys:
                 if self._holds(key, token):
-                    self._leases[key] = (token, self._clock() + seconds)
+                    self._set_lease(key, token, self._clock() + seconds)
 
     def release(self, keys: Sequence[bytes], token: bytes) -> None:
         """Give leases back."""
         with self._lock:
             for key in keys:
                 if self._holds(key, token):
-                    del self._leases[key]
+                    self._end_lease(key)
 
     def fill(
         self,
@@ -106,15 +180,23 @@ class MemoryStore:
                 stored = self._value(key, now)
                 held = self._holds(key, token)
                 if held:
-                    del self._leases[key]
+                    self._end_lease(key)
                 if stored is not None and mark.wins(stored):
                     answers.append(stored)
                 elif held:
-                    self._values[key] = (value, None if life is None else now + life)
+                    self._set_value(key, value, None if life is None else now + life)
                     answers.append(WRITTEN)
                 else:
                     answers.append(SKIPPED)
         return answers
+
+    def _set_value(self, key: bytes, value: bytes, expiry: float | None) -> None:
+        self._values[key] = (value, expiry)
+        self._announcer.tell([key])
+
+    def _delete(self, key: bytes) -> None:
+        if self._values.pop(key, None):
+            self._announcer.tell([key])
 
     def write(
         self,
@@ -130,8 +212,8 @@ class MemoryStore:
             seconds = lives(ttl, len(keys))
             for key, value, entry, life in zip(keys, values, entries, seconds, strict=True):
                 before = self._value(key, now)
-                self._values[key] = (value, None if life is None else now + life)
-                self._leases.pop(key, None)
+                self._set_value(key, value, None if life is None else now + life)
+                self._end_lease(key)
                 if before != value:
                     self._append(log, entry)
 
@@ -145,8 +227,8 @@ class MemoryStore:
             found = 0
             for key in keys:
                 found += self._value(key, now) is not None
-                self._values.pop(key, None)
-                self._leases.pop(key, None)
+                self._delete(key)
+                self._end_lease(key)
             for entry in entries:
                 self._append(log, entry)
             return found
@@ -154,7 +236,7 @@ class MemoryStore:
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, and log it."""
         with self._lock:
-            self._epochs[group] = os.urandom(16)
+            self._new_epoch(group, None)
             self._append(log, entry)
 
     def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
@@ -162,7 +244,70 @@ class MemoryStore:
         with self._lock:
             for key, value in zip(keys, values, strict=True):
                 if self._values.get(key, (None, None))[0] == value:
-                    del self._values[key]
+                    self._delete(key)
+
+    # -- values that may change ----------------------------------------------------------------
+
+    def expect(self, keys: Sequence[bytes], token: bytes, seconds: float) -> list[bytes]:
+        """Return what a commit will have to find at each key."""
+        with self._lock:
+            now = self._clock()
+            return [self._expected(key, token, seconds, now) for key in keys]
+
+    def _expected(self, key: bytes, token: bytes, seconds: float, now: float) -> bytes:
+        there = version_of(self._value(key, now)) or self._absence(key, now)
+        if there or not seconds:
+            return there
+        self._set_lease(key, token, now + seconds)
+        return token
+
+    def commit(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        expected: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,  # noqa: ARG002
+        token: bytes = b"",
+        seconds: float = 0.0,
+    ) -> list[bool | bytes]:
+        """Write each value if its key still holds what is expected, and end its lease."""
+        answers: list[bool | bytes] = []
+        with self._lock:
+            now = self._clock()
+            each = zip(keys, values, expected, lives(ttl, len(keys)), strict=True)
+            for key, value, there, life in each:
+                if there and there in (version_of(self._value(key, now)), self._absence(key, now)):
+                    self._set_value(key, value, None if life is None else now + life)
+                    self._end_lease(key)
+                    answers.append(WRITTEN)
+                else:
+                    answers.append(self._expected(key, token, seconds, now))
+        return answers
+
+    def revoke(self, keys: Sequence[bytes], log: bytes) -> int:
+        """Delete values and absence tokens."""
+        return self.forget(keys, log, ())
+
+    def bump(self, group: bytes, token: bytes, log: bytes) -> None:  # noqa: ARG002
+        """Make ``token`` the epoch of a group."""
+        with self._lock:
+            known = self._epoch(group, self._clock())
+            self._new_epoch(group, self._epochs[group][1] if known else None, token)
+
+    def stream(self) -> Stream:
+        """Return a new stream of changes."""
+        return MemoryStream(self._announcer)
+
+    def flush(self) -> None:
+        """Drop everything but the logs, as a server that is flushed does."""
+        with self._lock:
+            self._values.clear()
+            self._epochs.clear()
+            self._leases.clear()
+            self._announcer.tell_everything()
+
+    # -- the log, and time ---------------------------------------------------------------------
 
     def changes(self, log: bytes, cursor: bytes) -> Changes:
         """Read what was forgotten since ``cursor``."""
@@ -184,7 +329,7 @@ class MemoryStore:
             now = self._clock()
             gone = [k for k, (_, expiry) in self._values.items() if expiry and expiry <= now]
             for key in gone:
-                del self._values[key]
+                self._delete(key)
             return len(gone)
 
     def edit(self, change: Callable[[bytes, bytes], bytes | None]) -> None:
@@ -193,13 +338,14 @@ class MemoryStore:
             for key, (value, expiry) in list(self._values.items()):
                 changed = change(key, value)
                 if changed is None:
-                    del self._values[key]
-                else:
-                    self._values[key] = (changed, expiry)
+                    self._delete(key)
+                elif changed != value:
+                    self._set_value(key, changed, expiry)
 
     def reset_after_fork(self) -> None:
         """Start with a lock of the child's own."""
         self._lock = threading.Lock()
+        self._announcer.reset_after_fork()
 
     def close(self) -> None:
         """Nothing to let go of: other caches may still use it."""
