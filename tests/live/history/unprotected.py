@@ -1,0 +1,55 @@
+"""Switches that take one protection away from nearcache, in this process.
+
+A checker that cannot fail proves nothing: with any of these it has to find something.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["SWITCHES", "switch_off"]
+
+
+def deaf_link() -> None:
+    """Pushes are heard by nobody; pongs go on, so that the link seems well."""
+    from nearcache.coherence import link
+
+    def nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    link.Link._changed = nothing  # type: ignore[attr-defined]
+
+
+def flights_stay() -> None:
+    """An invalidation leaves the load under way alone: it installs its old value near."""
+    from nearcache.engine.flights import FlightTable
+
+    def nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    FlightTable.detach = nothing  # type: ignore[method-assign]
+    FlightTable.detach_shelves = nothing  # type: ignore[method-assign]
+
+
+def commits_always() -> None:
+    """A commit writes whatever is there: a late one brings an old value back."""
+    from nearcache.stores.redis import RedisStore
+
+    commit = RedisStore.commit
+
+    def always(self: Any, keys: Any, values: Any, expected: Any, *more: Any, **named: Any) -> Any:
+        token, seconds = b"\0" * 16, 10.0
+        return commit(self, keys, values, self.expect(keys, token, seconds), *more, **named)
+
+    RedisStore.commit = always  # type: ignore[method-assign]
+
+
+SWITCHES: dict[str, Callable[[], None]] = {
+    "pushes": deaf_link,
+    "detaching": flights_stay,
+    "comparing": commits_always,
+}
+
+
+def switch_off(name: str) -> None:
+    """Take the protection of this name away."""
+    SWITCHES[name]()
