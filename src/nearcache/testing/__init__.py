@@ -1,4 +1,4 @@
-"""For tests of what builds on nearcache: a clock that moves when told, a store in memory, entries.
+"""For tests of what builds on nearcache: clocks, stores and networks that do what they are told.
 
 The contract suites of the near tier and of stores (``tests/contract``) need nothing else: subclass
 one, say how your implementation is made, and pytest runs the specification on it.
@@ -7,5 +7,6 @@ one, say how your implementation is made, and pytest runs the specification on i
 from nearcache.stores.memory import MemoryStore
 from nearcache.testing.clock import ManualClock
 from nearcache.testing.entries import mark_of, stored_entry
+from nearcache.testing.proxy import FaultProxy
 
-__all__ = ["ManualClock", "MemoryStore", "mark_of", "stored_entry"]
+__all__ = ["FaultProxy", "ManualClock", "MemoryStore", "mark_of", "stored_entry"]
