@@ -11,20 +11,22 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from nearcache.entry import Mark
 from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
-from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Ttl, lives
+from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Stream, Ttl, lives
+from nearcache.stores.redis_pool import Keeper
+from nearcache.stores.redis_stream import RedisStream
+from nearcache.stores.redis_url import SCHEMES, pool_of, without_secrets
 from nearcache.stores.redis_wire import (
     Command,
-    Script,
     changes_commands,
     changes_of,
+    claim_arguments,
+    commit_arguments,
+    epochs_arguments,
     forget_commands,
     forget_group_commands,
     milliseconds,
@@ -37,15 +39,7 @@ from nearcache.stores.timer import RoundTripTimer
 
 __all__ = ["SCHEMES", "RedisStore"]
 
-SCHEMES = {
-    "redis": "redis",
-    "valkey": "redis",
-    "rediss": "rediss",
-    "valkeys": "rediss",
-    "unix": "unix",
-}
 _CLOCK_LIFE = 10.0
-_CONNECT_TIMEOUT = 1.0
 # redis-py 8 brought it; with older ones every answer may take as long as a connection
 _TIMEOUT_PER_READ = "timeout" in inspect.signature(redis.Connection.read_response).parameters
 _WRITE_TIMEOUT = 1.0  # a script that writes megabytes may take longer than a read ever does
@@ -63,9 +57,9 @@ class RedisStore:
         self, url_or_client: "str | redis.Redis", *, timeout: float | Literal["auto"] = "auto"
     ) -> None:
         if isinstance(url_or_client, str):
-            self._pool = _pool(url_or_client)
+            self._pool = pool_of(url_or_client)
             self._url = url_or_client
-            self._address = _without_secrets(url_or_client)
+            self._address = without_secrets(url_or_client)
         elif isinstance(url_or_client, redis.Redis):
             self._pool = url_or_client.connection_pool
             where = self._pool.connection_kwargs
@@ -79,6 +73,7 @@ class RedisStore:
             )
             raise ConfigError(msg)
         self._owns_pool = isinstance(url_or_client, str)
+        self._keeper = Keeper(self._pool, keep=self._owns_pool)
         self._fixed_timeout = None if timeout == "auto" else timeout
         self._timer = RoundTripTimer()
         self._clock_lock = threading.Lock()
@@ -124,6 +119,47 @@ class RedisStore:
             raise StoreUnavailable(msg)
         return [epoch for epoch in epochs if epoch is not None]
 
+    def look(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read values and epochs and create nothing; one key alone is a plain GET."""
+        sent = time.monotonic()
+        clock = self._clock
+        known = clock is not None and sent - clock[1] <= _CLOCK_LIFE
+        if known and len(keys) == 1 and not groups:
+            assert clock is not None, "known"
+            return Fetched([self._get(keys[0])], [], clock[0] + sent - clock[1], sent)
+        ask: list[Command] = [] if known else [("TIME",)]
+        if keys or groups:
+            ask.append(("MGET", *groups, *keys))
+        replies = self._ask(ask) if ask else []
+        found = replies[-1] if keys or groups else []
+        return self._seen(found, len(groups), None if known else replies[0], sent)
+
+    def heads(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read epochs and the first 24 bytes of each value."""
+        sent = time.monotonic()
+        clock = self._clock
+        known = clock is not None and sent - clock[1] <= _CLOCK_LIFE
+        first: list[Command] = [] if known else [("TIME",)]
+        replies = self._run_after(first, "heads", [*groups, *keys], len(groups))
+        return self._seen(replies[-1], len(groups), None if known else replies[0], sent)
+
+    def _seen(
+        self, found: list[bytes | None], groups: int, time_reply: list[bytes] | None, sent: float
+    ) -> Fetched:
+        if time_reply is not None:
+            now = self._read_clock(time_reply, sent)
+        else:
+            assert self._clock is not None, "it was young enough"
+            now = self._clock[0] + sent - self._clock[1]
+        return Fetched(found[groups:], [epoch or b"" for epoch in found[:groups]], now, sent)
+
+    def epochs(self, groups: Sequence[bytes], seconds: float | None) -> list[bytes]:
+        """Return the epochs of groups, made or made to live on where needed."""
+        if not groups:
+            return []
+        tokens: list[bytes] = self._run("epochs", groups, *epochs_arguments(len(groups), seconds))
+        return tokens
+
     def changes(self, log: bytes, cursor: bytes) -> Changes:
         """Read what was forgotten since ``cursor``."""
         changes = changes_of(cursor, self._ask([changes_commands(log, cursor)])[0])
@@ -160,6 +196,13 @@ class RedisStore:
         arguments = (token, milliseconds(seconds), *with_mark(mark))
         return _answers(self._run("lease", slots(keys), *arguments))
 
+    def claim(
+        self, keys: Sequence[bytes], seen: Sequence[bytes], token: bytes, seconds: float
+    ) -> list[bool | bytes]:
+        """Claim the right to load, unless another value came than the one that was seen."""
+        arguments = claim_arguments(token, seconds, seen)
+        return _answers(self._run("claim", slots(keys), *arguments))
+
     def renew(self, keys: Sequence[bytes], token: bytes, seconds: float) -> None:
         """Prolong leases that are still held."""
         self._run("extend", slots(keys)[1::2], token, milliseconds(seconds))
@@ -180,6 +223,42 @@ class RedisStore:
         pairs = value_and_life(values, lives(ttl, len(values)))
         return _answers(self._run("fill", slots(keys), token, *with_mark(mark), *pairs))
 
+    # -- writing what may change ---------------------------------------------------------------
+
+    def expect(self, keys: Sequence[bytes], token: bytes, seconds: float) -> list[bytes]:
+        """Return what a commit will have to find at each key."""
+        found: list[bytes] = self._run("expect", slots(keys), token, milliseconds(seconds))
+        return found
+
+    def commit(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        expected: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,  # noqa: ARG002  (the server pushes)
+        token: bytes = b"",
+        seconds: float = 0.0,
+    ) -> list[bool | bytes]:
+        """Write each value if its key still holds what is expected, and end its lease."""
+        arguments = commit_arguments(values, lives(ttl, len(values)), expected, token, seconds)
+        return _answers(self._run("commit", slots(keys), *arguments))
+
+    def revoke(self, keys: Sequence[bytes], log: bytes) -> int:  # noqa: ARG002
+        """Delete values and absence tokens, in one step."""
+        return int(self._run("revoke", slots(keys))) if keys else 0
+
+    def bump(self, group: bytes, token: bytes, log: bytes) -> None:  # noqa: ARG002
+        """Make ``token`` the epoch of a group."""
+        self._ask([("SET", group, token, "KEEPTTL")], writes=True)
+
+    def stream(self) -> Stream:
+        """Return a new stream of changes: a connection of its own, beside the pool."""
+        return RedisStream(self._pool, self._address, self._write_canary, self._read_clock)
+
+    def _write_canary(self, key: bytes, seconds: float) -> None:
+        self._ask([("SET", key, b"", "PX", milliseconds(seconds))], writes=True)
+
     # -- writing -----------------------------------------------------------------------------
 
     def write(
@@ -197,7 +276,8 @@ class RedisStore:
     def forget(self, keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> int:
         """Delete values and leases, and log it."""
         commands = forget_commands(keys, log, entries)
-        return int(self._ask(commands, writes=True)[0]) if commands else 0
+        replies = self._ask(commands, writes=True) if commands else []
+        return int(replies[1]) if keys else 0
 
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, and log it."""
@@ -213,38 +293,85 @@ class RedisStore:
 
     # -- the connection ----------------------------------------------------------------------
 
-    def _run(self, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> list[object]:
+    def _run(self, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> Any:
+        return self._run_after((), name, keys, *arguments, writes=True)[-1]
+
+    def _run_after(
+        self,
+        first: Sequence[Command],
+        name: str,
+        keys: Sequence[bytes],
+        *arguments: bytes | str | int,
+        writes: bool = False,
+    ) -> list:  # type: ignore[type-arg]
         known = script(name)
         call = known.call(keys, *arguments)
         try:
-            reply: list[object] = self._ask([call], writes=True)[0]
+            return self._ask([*first, call], writes=writes)
         except _UnknownScript:
-            reply = self._ask([Script.call_with_text(known, call)], writes=True)[0]
-        return reply
+            return self._ask([*first, known.call_with_text(call)], writes=writes)
 
     def _ask(self, commands: Sequence[Command], *, writes: bool = False) -> list:  # type: ignore[type-arg]
         """Send commands in one go and return their replies; every failure is a StoreError."""
         try:
-            connection = self._pool.get_connection()
+            lent = self._keeper.lend()
             try:
-                return self._exchange(connection, commands, writes=writes)
-            finally:
-                self._pool.release(connection)
-        except redis.TimeoutError as error:
-            self._timer.timed_out()
-            msg = f"{self._address} did not answer in time: {error}"
-            raise StoreTimeout(msg) from error
-        except redis.exceptions.ReadOnlyError as error:
-            msg = f"{self._address} is a read-only replica; name its primary"
-            raise StoreReadOnly(msg) from error
-        except redis.exceptions.OutOfMemoryError as error:
-            msg = f"{self._address} is full and evicts nothing: raise maxmemory or set a policy"
-            raise StoreReadOnly(msg) from error
-        except redis.exceptions.NoScriptError as error:
-            raise _UnknownScript(str(error)) from error
+                replies = self._exchange(lent.connection, commands, writes=writes)
+            except redis.ResponseError:
+                self._keeper.take_back(lent)
+                raise
+            except BaseException:
+                self._keeper.drop(lent)
+                raise
+            self._keeper.take_back(lent)
+            return replies
         except (redis.RedisError, OSError) as error:
-            msg = f"{self._address}: {error}"
-            raise StoreUnavailable(msg) from error
+            raise self._explained(error) from error
+
+    def _get(self, key: bytes) -> bytes | None:
+        """Read one value: what ``_ask`` does, with nothing that one GET can do without."""
+        try:
+            lent = self._keeper.lend()
+            connection = lent.connection
+            try:
+                sent = time.monotonic()
+                connection.send_packed_command(  # type: ignore[no-untyped-call]
+                    (b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key),),
+                    check_health=False,
+                )
+                limits = (
+                    {"timeout": self._fixed_timeout or self._timer.timeout}
+                    if _TIMEOUT_PER_READ
+                    else {}
+                )
+                value: bytes | None = connection.read_response(disable_decoding=True, **limits)
+                self._timer.answered(time.monotonic() - sent)
+            except redis.ResponseError as error:
+                self._keeper.take_back(lent)
+                if str(error).startswith("WRONGTYPE"):
+                    return None  # as MGET says
+                raise
+            except BaseException:
+                self._keeper.drop(lent)
+                raise
+            self._keeper.take_back(lent)
+            return value
+        except (redis.RedisError, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> StoreError:
+        if isinstance(error, redis.TimeoutError):
+            self._timer.timed_out()
+            return StoreTimeout(f"{self._address} did not answer in time: {error}")
+        if isinstance(error, redis.exceptions.ReadOnlyError):
+            return StoreReadOnly(f"{self._address} is a read-only replica; name its primary")
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            return StoreReadOnly(
+                f"{self._address} is full and evicts nothing: raise maxmemory or set a policy"
+            )
+        if isinstance(error, redis.exceptions.NoScriptError):
+            return _UnknownScript(str(error))
+        return StoreUnavailable(f"{self._address}: {error}")
 
     def _exchange(
         self, connection: "redis.Connection", commands: Sequence[Command], *, writes: bool
@@ -269,13 +396,14 @@ class RedisStore:
         return replies
 
     def reset_after_fork(self) -> None:
-        """Do nothing: redis-py's pool sees the new process id and starts anew."""
+        """Keep no connection of the parent's; redis-py's pool sees the new process id by itself."""
         self._clock_lock = threading.Lock()
+        self._keeper.start_anew()
 
     def close(self) -> None:
         """Close the connections of a store made from a URL."""
         if self._owns_pool:
-            self._pool.disconnect()
+            self._keeper.close()
 
 
 def _remake(url: str, timeout: float | Literal["auto"]) -> RedisStore:
@@ -288,30 +416,3 @@ class _UnknownScript(StoreError):
 
 def _answers(reply: list[object]) -> list[bool | bytes]:
     return [bool(answer) if isinstance(answer, int) else bytes(answer) for answer in reply]  # type: ignore[call-overload]
-
-
-def _pool(url: str) -> "redis.ConnectionPool":
-    scheme, _, rest = url.partition("://")
-    database = urlsplit(url).path.strip("/")
-    if scheme.lower() != "unix" and database and not database.isdecimal():
-        # redis-py would take database 0
-        msg = f"the path of a Redis URL is the number of a database, not {database!r}"
-        raise ConfigError(msg)
-    try:
-        pool: redis.ConnectionPool = redis.ConnectionPool.from_url(
-            f"{SCHEMES[scheme.lower()]}://{rest}",
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_CONNECT_TIMEOUT,
-            socket_connect_timeout=_CONNECT_TIMEOUT,
-        )
-        pool.connection_class(**pool.connection_kwargs)  # no I/O: refuses unknown options
-    except (ValueError, TypeError) as error:
-        msg = f"{_without_secrets(url)}: {error}"
-        raise ConfigError(msg) from error
-    return pool
-
-
-def _without_secrets(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"

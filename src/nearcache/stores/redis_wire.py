@@ -1,20 +1,24 @@
 """Commands and replies of the Redis store as plain data: no connection, no I/O."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
 
-from nearcache.entry import Mark
-from nearcache.stores.base import LOG_LENGTH, Changes
+from nearcache.entry import MAGIC, VERSION, Mark
+from nearcache.stores.base import LOG_LENGTH, TOKEN_BYTES, Changes
 
 __all__ = [
     "Command",
     "Script",
     "changes_commands",
     "changes_of",
+    "claim_arguments",
+    "commit_arguments",
+    "epochs_arguments",
     "forget_commands",
     "forget_group_commands",
     "milliseconds",
@@ -26,6 +30,7 @@ __all__ = [
 
 Command = tuple[bytes | str | int, ...]
 
+_FORMAT = MAGIC + bytes((VERSION,))
 _TRIM: Command = ("MAXLEN", "~", LOG_LENGTH)
 
 
@@ -73,9 +78,34 @@ def with_mark(mark: Mark) -> Command:
     return (mark.format, mark.kind, mark.size_bytes, mark.stamp)
 
 
+def claim_arguments(token: bytes, seconds: float, seen: Sequence[bytes]) -> Command:
+    """Return the arguments of ``claim``."""
+    return (token, milliseconds(seconds), _FORMAT, *seen)
+
+
+def commit_arguments(
+    values: Sequence[bytes],
+    seconds: Sequence[float | None],
+    expected: Sequence[bytes],
+    token: bytes,
+    token_seconds: float,
+) -> Command:
+    """Return the arguments of ``commit``."""
+    triples = zip(values, seconds, expected, strict=True)
+    parts = [part for value, life, old in triples for part in (value, milliseconds(life), old)]
+    return (token, milliseconds(token_seconds or None), *parts)
+
+
+def epochs_arguments(count: int, seconds: float | None) -> Command:
+    """Return the arguments of ``epochs``: twice the least life, so that it is seldom prolonged."""
+    given = None if seconds is None else 2 * seconds
+    tokens = [os.urandom(TOKEN_BYTES) for _ in range(count)]
+    return (milliseconds(seconds), milliseconds(given), *tokens)
+
+
 def forget_commands(keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> list[Command]:
-    """Return: delete and count values, delete leases, then log."""
-    deletes: list[Command] = [("DEL", *keys), ("DEL", *slots(keys)[1::2])] if keys else []
+    """Return: delete leases, so that no load fills in between, delete and count values, log."""
+    deletes: list[Command] = [("DEL", *slots(keys)[1::2]), ("DEL", *keys)] if keys else []
     return [*deletes, *[("XADD", log, *_TRIM, "*", "e", entry) for entry in entries]]
 
 
