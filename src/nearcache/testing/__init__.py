@@ -5,8 +5,17 @@ one, say how your implementation is made, and pytest runs the specification on i
 """
 
 from nearcache.stores.memory import MemoryStore
+from nearcache.testing.chaos import ChaosCounts, ChaosStore
 from nearcache.testing.clock import ManualClock
 from nearcache.testing.entries import mark_of, stored_entry
 from nearcache.testing.proxy import FaultProxy
 
-__all__ = ["FaultProxy", "ManualClock", "MemoryStore", "mark_of", "stored_entry"]
+__all__ = [
+    "ChaosCounts",
+    "ChaosStore",
+    "FaultProxy",
+    "ManualClock",
+    "MemoryStore",
+    "mark_of",
+    "stored_entry",
+]
