@@ -15,6 +15,7 @@ from live.history.unprotected import SWITCHES
 from servers import KINDS
 
 PEERS = {
+    "cashews-resp2": "bench.coherence.peers:cashews_resp2",
     "redis-py": "bench.coherence.peers:redis_py",
     "cashews": "bench.coherence.peers:cashews",
     "coredis": "bench.coherence.peers:coredis",

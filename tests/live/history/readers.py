@@ -17,7 +17,7 @@ from live.history.caches import Face
 
 __all__ = ["Reader", "Source", "Tally"]
 
-_KEPT = 12  # violations that are kept in full, per task
+_KEPT = 3  # violations of a kind that are kept in full, per task
 _BURST = 48
 _POISON = -1
 
@@ -64,8 +64,9 @@ class Tally:
                 setattr(self, each.name, mine + theirs)
 
     def note(self, text: str) -> None:
-        """Keep an example, if there are few so far."""
-        if len(self.examples) < _KEPT:
+        """Keep an example, if there are few of its kind: its second word."""
+        kind = text.split()[1]
+        if sum(kind in each for each in self.examples) < _KEPT:
             self.examples.append(text)
 
 

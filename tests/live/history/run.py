@@ -143,7 +143,7 @@ class Findings:
             + ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items())),
         ]
         lines += [f"  {each}" for each in (*self.lost[:5], *self.vanished[:5], *self.apart[:10])]
-        lines += [f"  {each}" for each in tally.examples[:12]]
+        lines += [f"  {each}" for each in _few(tally.examples)]
         lines += [f"  {each}" for each in self.notes]
         if self.failure:
             lines.append(f"BROKEN OFF: {self.failure}")
@@ -177,6 +177,16 @@ def check(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Findings:
             run.close()
         shutil.rmtree(folder, ignore_errors=True)
     return findings
+
+
+def _few(examples: Sequence[str], most: int = 4) -> list[str]:
+    """Return the first of each kind; the kind is the second word."""
+    kinds = dict.fromkeys(each.split()[1] for each in examples)
+    return [
+        each
+        for kind in kinds
+        for each in sorted(each for each in examples if each.split()[1] == kind)[:most]
+    ]
 
 
 def _memory() -> str | None:

@@ -269,7 +269,9 @@ class _Worker:
             thread.join(_WAIT)
             if thread.is_alive():
                 tally.raised += 1
-                tally.note(f"the thread {thread.name} of worker {self.orders.number} hangs")
+                tally.note(
+                    f"at the end, the thread {thread.name} of worker {self.orders.number} hangs"
+                )
         for each in (*self.readers, *self.writers):
             tally.add(each.tally)
         tally.near, tally.far = near, far

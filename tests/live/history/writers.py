@@ -113,7 +113,7 @@ class Writer:
         if not isinstance(error, self._errors):
             self.tally.raised += 1
             self.tally.note(
-                f"t={time.monotonic():.3f} a write raised ({self._label}): "
+                f"t={time.monotonic():.3f} write-raised ({self._label}): "
                 f"{type(error).__name__}: {error}"
             )
 
