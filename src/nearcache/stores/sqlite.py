@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,13 +16,18 @@ from nearcache.stores.base import (
     LOG_LENGTH,
     SKIPPED,
     TAKEN,
+    TOKEN_BYTES,
     WRITTEN,
     Changes,
     Fetched,
+    Stream,
     Ttl,
+    is_value,
     lives,
+    version_of,
 )
 from nearcache.stores.sqlite_file import SQLiteFile
+from nearcache.stores.sqlite_stream import SQLiteStream
 
 __all__ = ["SQLiteStore"]
 
@@ -68,6 +74,7 @@ class SQLiteStore:
         self._lease_patience, self._fill_patience, self._patience = lease, fill, put
         self._file = SQLiteFile(self._path)
         self._touched: dict[int, int] = {}
+        self._streams: weakref.WeakSet[SQLiteStream] = weakref.WeakSet()
 
     @property
     def address(self) -> str:
@@ -84,37 +91,55 @@ class SQLiteStore:
 
     def fetch(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
         """Read values and group epochs."""
-        values: list[bytes | None] = []
         with self._file.connection() as db:
-            epochs = self._epochs(db, groups)
-            sent = monotonic()
-            now = self.now()
-            used: list[int] = []
-            for at in range(0, len(keys), _AT_ONCE):
-                part = keys[at : at + _AT_ONCE]
-                # joining a list is a tenth faster than IN (…), and answers in the order asked
-                rows = db.execute(
-                    f"WITH asked(key) AS (VALUES {','.join(['(?)'] * len(part))})"  # noqa: S608
-                    " SELECT id, value FROM asked LEFT JOIN entries"
-                    " ON entries.key = asked.key AND (expires IS NULL OR expires > ?)",
-                    (*part, now),
-                ).fetchall()
-                values += [None if v is None else _as_bytes(v) for _, v in rows]
-                used += [identity for identity, _ in rows if identity is not None]
+            return self._read(db, keys, self._epochs(db, groups), "value")
+
+    def look(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read values and epochs and create nothing."""
+        with self._file.connection() as db:
+            return self._read(db, keys, _known_epochs(db, groups), "value")
+
+    def heads(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
+        """Read epochs and the first 24 bytes of each value."""
+        with self._file.connection() as db:
+            return self._read(db, keys, _known_epochs(db, groups), "substr(value, 1, 24)")
+
+    def _read(
+        self, db: sqlite3.Connection, keys: Sequence[bytes], epochs: list[bytes], column: str
+    ) -> Fetched:
+        values: list[bytes | None] = []
+        sent = monotonic()
+        now = self.now()
+        used: list[int] = []
+        for at in range(0, len(keys), _AT_ONCE):
+            part = keys[at : at + _AT_ONCE]
+            # joining a list is a tenth faster than IN (…), and answers in the order asked
+            rows = db.execute(
+                f"WITH asked(key) AS (VALUES {','.join(['(?)'] * len(part))})"  # noqa: S608
+                f" SELECT id, {column} FROM asked LEFT JOIN entries"
+                " ON entries.key = asked.key AND (expires IS NULL OR expires > ?)",
+                (*part, now),
+            ).fetchall()
+            values += [None if v is None else _as_bytes(v) for _, v in rows]
+            used += [identity for identity, _ in rows if identity is not None]
         self._touch(used)
         return Fetched(values, epochs, now, sent)
 
+    def epochs(self, groups: Sequence[bytes], seconds: float | None) -> list[bytes]:  # noqa: ARG002
+        """Return the epochs of groups, made where needed; here all live for ever."""
+        with self._file.connection() as db:
+            return self._epochs(db, groups)
+
     def _epochs(self, db: sqlite3.Connection, groups: Sequence[bytes]) -> list[bytes]:
-        read = f"SELECT name, token FROM epochs WHERE name IN ({_marks(groups)})"  # noqa: S608
-        known = dict(db.execute(read, groups).fetchall())
-        if len(known) < len(set(groups)):
-            with self._file.transaction(db):
-                db.executemany(
-                    "INSERT OR IGNORE INTO epochs VALUES(?, ?)",
-                    [(group, os.urandom(16)) for group in groups],
-                )
-            known = dict(db.execute(read, groups).fetchall())
-        return [known[group] for group in groups]
+        known = _known_epochs(db, groups)
+        if b"" not in known:
+            return known
+        with self._file.transaction(db):
+            db.executemany(
+                "INSERT OR IGNORE INTO epochs VALUES(?, ?)",
+                [(group, os.urandom(TOKEN_BYTES)) for group in groups],
+            )
+        return _known_epochs(db, groups)
 
     def changes(self, log: bytes, cursor: bytes) -> Changes:
         """Read what was forgotten since ``cursor``."""
@@ -161,6 +186,24 @@ class SQLiteStore:
                     (key, token, now + seconds, now),
                 ).rowcount
                 answers.append(TAKEN if taken else HELD)
+        return answers
+
+    def claim(
+        self, keys: Sequence[bytes], seen: Sequence[bytes], token: bytes, seconds: float
+    ) -> list[bool | bytes]:
+        """Claim the right to load, unless another value came than the one that was seen."""
+        answers: list[bool | bytes] = []
+        with self._file.writer(self._lease_patience) as db:
+            now = self.now()
+            for key, version in zip(keys, seen, strict=True):
+                value = _value(db, key, now)
+                if value is not None and is_value(value) and version_of(value) != version:
+                    answers.append(value)
+                elif _held(db, key, now):
+                    answers.append(HELD)
+                else:
+                    _set_lease(db, key, token, now + seconds)
+                    answers.append(TAKEN)
         return answers
 
     def renew(self, keys: Sequence[bytes], token: bytes, seconds: float) -> None:
@@ -259,14 +302,70 @@ class SQLiteStore:
     def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Delete keys that still hold exactly these bytes."""
         with self._file.writer(self._lease_patience) as db:
-            _delete(
-                db,
-                [
-                    (key,)
-                    for key, value in zip(keys, values, strict=True)
-                    if _value(db, key, self.now()) == value
-                ],
+            gone = [
+                key
+                for key, value in zip(keys, values, strict=True)
+                if _value(db, key, self.now()) == value
+            ]
+            _delete(db, [(key,) for key in gone])
+            _log(db, b"", gone)  # in no namespace's log: for streams
+
+    # -- values that may change ----------------------------------------------------------------
+
+    def expect(self, keys: Sequence[bytes], token: bytes, seconds: float) -> list[bytes]:
+        """Return what a commit will have to find at each key."""
+        with self._file.writer(self._patience) as db:
+            now = self.now()
+            return [_expected(db, key, token, seconds, now) for key in keys]
+
+    def commit(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        expected: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,
+        token: bytes = b"",
+        seconds: float = 0.0,
+    ) -> list[bool | bytes]:
+        """Write each value if its key still holds what is expected, and end its lease."""
+        answers: list[bool | bytes] = []
+        with self._file.writer(self._patience) as db:
+            now = self.now()
+            self._make_room(db, sum(map(len, values)))
+            each = zip(keys, values, expected, lives(ttl, len(keys)), strict=True)
+            for key, value, there, life in each:
+                if there and there in (_version(db, key, now), _held(db, key, now)):
+                    self._store(db, key, value, None if life is None else now + life)
+                    db.execute("DELETE FROM leases WHERE key = ?", (key,))
+                    answers.append(WRITTEN)
+                else:
+                    answers.append(_expected(db, key, token, seconds, now))
+            _log(
+                db, log, [key for key, answer in zip(keys, answers, strict=True) if answer is True]
             )
+        return answers
+
+    def revoke(self, keys: Sequence[bytes], log: bytes) -> int:
+        """Delete values and absence tokens; all keys are told, whatever was there.
+
+        What was evicted here may be near elsewhere.
+        """
+        return self.forget(keys, log, keys)
+
+    def bump(self, group: bytes, token: bytes, log: bytes) -> None:
+        """Make ``token`` the epoch of a group."""
+        with self._file.writer(self._patience) as db:
+            db.execute("INSERT OR REPLACE INTO epochs VALUES(?, ?)", (group, token))
+            _log(db, log, [group])
+
+    def stream(self) -> Stream:
+        """Return a new stream of changes, which looks for them ten times a second."""
+        stream = SQLiteStream(self._file)
+        self._streams.add(stream)
+        return stream
+
+    # -- room ----------------------------------------------------------------------------------
 
     def purge(self) -> int:
         """Delete what has expired, a slice per transaction, so that nobody waits long."""
@@ -324,6 +423,9 @@ class SQLiteStore:
     def reset_after_fork(self) -> None:
         """Leave the parent's connections to the parent."""
         self._touched = {}
+        for stream in self._streams:
+            stream.abandon()
+        self._streams.clear()
         self._file.reset_after_fork()
 
     def close(self) -> None:
@@ -350,6 +452,46 @@ def _value(db: sqlite3.Connection, key: bytes, now: float) -> bytes | None:
     if row is None or (row[1] is not None and row[1] <= now):
         return None
     return _as_bytes(row[0])
+
+
+def _version(db: sqlite3.Connection, key: bytes, now: float) -> bytes:
+    row = db.execute(
+        "SELECT substr(value, 1, 24) FROM entries WHERE key = ?"
+        " AND (expires IS NULL OR expires > ?)",
+        (key, now),
+    ).fetchone()
+    return b"" if row is None else version_of(_as_bytes(row[0]))
+
+
+def _held(db: sqlite3.Connection, key: bytes, now: float) -> bytes:
+    row = db.execute(
+        "SELECT token FROM leases WHERE key = ? AND expires > ?", (key, now)
+    ).fetchone()
+    if row is None or not isinstance(row[0], bytes) or len(row[0]) != TOKEN_BYTES:
+        return b""
+    return row[0]
+
+
+def _set_lease(db: sqlite3.Connection, key: bytes, token: bytes, expires: float) -> None:
+    db.execute("INSERT OR REPLACE INTO leases VALUES(?, ?, ?)", (key, token, expires))
+
+
+def _expected(
+    db: sqlite3.Connection, key: bytes, token: bytes, seconds: float, now: float
+) -> bytes:
+    there = _version(db, key, now) or _held(db, key, now)
+    if there or not seconds:
+        return there
+    _set_lease(db, key, token, now + seconds)
+    return token
+
+
+def _known_epochs(db: sqlite3.Connection, groups: Sequence[bytes]) -> list[bytes]:
+    if not groups:
+        return []
+    read = f"SELECT name, token FROM epochs WHERE name IN ({_marks(groups)})"  # noqa: S608
+    known: dict[bytes, bytes] = dict(db.execute(read, groups).fetchall())
+    return [known.get(group, b"") for group in groups]
 
 
 def _as_bytes(value: object) -> bytes:

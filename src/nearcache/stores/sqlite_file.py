@@ -19,7 +19,7 @@ from urllib.parse import quote
 from nearcache.clock import monotonic
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
 
-__all__ = ["SQLiteFile"]
+__all__ = ["SQLiteFile", "abandon", "close_all"]
 
 _APPLICATION_ID = 0x6E636163  # "ncac"
 _LAYOUT = 1
@@ -55,7 +55,7 @@ class SQLiteFile:
         self._owner: list[int] = []
         self.start_anew()
         # closing a cache is optional: whoever drops it leaves no connection open either
-        weakref.finalize(self, _close_all, self._idle, self._owner)
+        weakref.finalize(self, close_all, self._idle, self._owner)
 
     def start_anew(self) -> None:
         """Begin without connections."""
@@ -120,18 +120,32 @@ class SQLiteFile:
         """
         if self._place is None:
             return
-        try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            place, size = None, 0
-        else:
-            place, size = (found.st_dev, found.st_ino), found.st_size
+        place, size = self._found()
         if place == self._place and size >= self._size:
             self._size = size
             return
         with self._setup:
             self.close()
             self._place, self._clock_start, self.read_only = None, None, False
+
+    def _found(self) -> tuple[tuple[int, int] | None, int]:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None, 0
+        return (found.st_dev, found.st_ino), found.st_size
+
+    def place(self) -> tuple[int, int] | None:
+        """Return which file lies under the path now: its device and number, None for none."""
+        return self._found()[0]
+
+    def open_listener(self, seconds: float) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+        """Return a connection for a stream to keep, and the place of its file."""
+        self._look_at_place()
+        db = self._open()
+        db.execute("PRAGMA mmap_size=0")  # it may look at a file that is just being cut
+        db.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
+        return db, self._place
 
     @contextmanager
     def writer(self, patience: float) -> Iterator[sqlite3.Connection]:
@@ -272,10 +286,16 @@ class SQLiteFile:
             return StoreUnavailable(f"{self.address} is no SQLite file; name another path")
         return StoreUnavailable(f"{self.address}: {text}")
 
+    def unavailable(self, error: sqlite3.Error) -> StoreUnavailable:
+        """Return the failure of a stream, which has nothing to write."""
+        explained = self._explained(error)
+        if isinstance(explained, StoreUnavailable):
+            return explained
+        return StoreUnavailable(str(explained))
+
     def reset_after_fork(self) -> None:
-        """Leave the parent's connections alone: closing them here would drop the parent's locks."""
-        _abandoned.extend(self._idle)
-        self._idle.clear()
+        """Leave the parent's connections to the parent."""
+        abandon(self._idle)
         self.start_anew()
 
     def close(self) -> None:
@@ -288,7 +308,13 @@ class SQLiteFile:
 _abandoned: list[sqlite3.Connection] = []
 
 
-def _close_all(idle: deque[sqlite3.Connection], owner: list[int]) -> None:
+def abandon(connections: deque[sqlite3.Connection]) -> None:
+    """Leave a parent's connections alone: closing them here would drop the parent's locks."""
+    _abandoned.extend(connections)
+    connections.clear()
+
+
+def close_all(idle: deque[sqlite3.Connection], owner: list[int]) -> None:
     """Close what a store leaves, but for what a fork left it of its parent's."""
     while idle and owner == [os.getpid()]:
         idle.pop().close()
