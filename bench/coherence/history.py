@@ -7,19 +7,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import bench.coherence  # noqa: F401  puts the suite's folder on the path
+from bench.coherence.verdicts import PEERS
 from bench.machine import log
 from live.history import Findings, Plan, check
 from live.history.faults import FAULTS
 from live.history.unprotected import SWITCHES
 from servers import KINDS
-
-PEERS = {
-    "cashews-resp2": "bench.coherence.peers:cashews_resp2",
-    "redis-py": "bench.coherence.peers:redis_py",
-    "cashews": "bench.coherence.peers:cashews",
-    "coredis": "bench.coherence.peers:coredis",
-}
 
 
 def _arguments() -> argparse.Namespace:

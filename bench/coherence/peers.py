@@ -1,9 +1,10 @@
 """Peers with a tracked near tier, set up as their documentation shows, behind the checker's faces.
 
-None of them has a load that an invalidation cancels: ``load`` is what people write around them, get,
-load, set. A reader's error is a miss, as it would be in a program that goes on without its cache.
+None of them has a load that an invalidation cancels: ``load`` is what people write around them,
+get, load, set. A reader's error is a miss, as in a program that goes on without its cache.
 """
 
+import contextlib
 import json
 import pickle
 from collections.abc import Callable
@@ -58,10 +59,8 @@ def redis_py(setting: Setting) -> Held:
         value = get(name)
         if value is None:
             value = loader()
-            try:
+            with contextlib.suppress(redis.RedisError):
                 client.set(name, json.dumps(value))
-            except redis.RedisError:
-                pass
         return value
 
     def put(name: str, value: Any, ttl: float | None, _tags: tuple[str, ...]) -> None:
@@ -122,10 +121,8 @@ def _cashews(setting: Setting, **options: Any) -> Held:
         value = await get(name)
         if value is None:
             value = await loader()
-            try:
+            with contextlib.suppress(redis.RedisError):
                 await cache.set(name, value)
-            except redis.RedisError:
-                pass
         return value
 
     async def put(name: str, value: Any, ttl: float | None, _tags: tuple[str, ...]) -> None:
@@ -170,10 +167,8 @@ def coredis(setting: Setting) -> Held:
         value = await get(name)
         if value is None:
             value = await loader()
-            try:
+            with contextlib.suppress(errors):
                 await client.set(name, json.dumps(value))
-            except errors:
-                pass
         return value
 
     async def put(name: str, value: Any, ttl: float | None, _tags: tuple[str, ...]) -> None:
