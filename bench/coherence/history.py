@@ -19,7 +19,7 @@ def _arguments() -> argparse.Namespace:
     usual = Plan()
     parser = argparse.ArgumentParser(prog="python -m bench.coherence.history", description=__doc__)
     add = parser.add_argument
-    add("--server", choices=KINDS, default=usual.server)
+    add("--server", choices=(*KINDS, "sqlite"), default=usual.server)
     add("--cache", default=usual.cache, help=f"nearcache, none, naive, {', '.join(PEERS)}")
     add("--reads", type=int, default=4_000_000, help="go on until so many were checked")
     add("--cycles", type=int, default=8, help="storms at least, each with a comparison after it")

@@ -6,7 +6,9 @@
 import pytest
 
 from live.history import Plan, check
-from live.history.board import MISSING, RING, Board, keys_of
+from live.history.board import MISSING, RING, Board, Key, keys_of, text_of
+from live.history.caches import Face
+from live.history.readers import Reader, Source
 
 T = 1.0
 SHORT = {"seconds": 5.0, "bound": T, "lease": 1.0, "patience": 15.0}
@@ -60,3 +62,112 @@ def test_a_dictionary_in_front_of_the_server_is_found_stale():
     found = check(Plan(cache="naive", **STAND_IN))
     assert found.wrong.keys() >= {"stale reads", "resurrected", "near copies apart from the store"}
     assert found.failure == ""
+
+
+# What one reader makes of one value
+
+
+class Reading:
+    """A reader of one cache that answers what a test tells it to."""
+
+    def __init__(self, board, **options):
+        self.key = Key(
+            0, "put:0:0", "put", 0, box=options.pop("box", False), ttl=options.pop("ttl", None)
+        )
+        self.answer = None
+        self.board = board
+        face = Face(
+            get=self.get,
+            load=self.get,
+            put=None,
+            invalidate=None,
+            many=lambda names: [self.get(name) for name in names],
+            through=self.get,
+        )
+        source = Source(board, [self.key], text_of, (), 0)
+        self.reader = Reader(board, [self.key], face, source, 0, bound=0.5, **options)
+
+    def get(self, _name):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def written(self, times, seconds_ago=0.0):
+        for _ in range(times):
+            self.board.end(0, self.board.begin(0), put=True)
+        newest = self.board.started[0]
+        for version in range(1, newest + 1):
+            self.board.completed[version] -= seconds_ago
+
+    def reads(self, answer, rounds=60):
+        self.answer = answer
+        self.reader.going.set()
+        for _ in range(rounds):
+            try:
+                self.reader._round()
+            except Exception as error:
+                self.reader._raised(error)
+        return self.reader.tally
+
+
+@pytest.mark.parametrize(
+    "version, seconds, breaches", [(1, 0.1, False), (1, 0.6, True), (2, 0.6, False)]
+)
+def test_a_value_is_stale_when_a_newer_one_was_complete_for_longer_than_the_bound(
+    board, version, seconds, breaches
+):
+    reading = Reading(board)
+    reading.written(2, seconds)
+    tally = reading.reads(text_of(reading.key, version))
+    assert (tally.stale > 0) is breaches
+    assert tally.reads > 0
+
+
+def test_a_read_past_near_has_no_bound(board):
+    reading = Reading(board)
+    reading.written(2, 0.1)
+    board.moved_at = 0.0
+    tally = reading.reads(text_of(reading.key, 1), 300)
+    assert tally.stale == 0
+    assert tally.unfresh > 0
+
+
+def test_a_read_of_ones_own_write_has_no_bound(board):
+    reading = Reading(board, own=True)
+    reading.written(2, 0.1)
+    tally = reading.reads(text_of(reading.key, 1))
+    assert tally.unread > 0
+
+
+def test_a_list_that_another_caller_has_changed_is_spoiled(board):
+    reading = Reading(board, box=True)
+    tally = reading.reads(text_of(reading.key, 0))
+    assert tally.spoiled > 0
+
+
+def test_a_value_of_another_key_is_spoiled(board):
+    reading = Reading(board)
+    tally = reading.reads(text_of(Key(1, "put:0:1", "put", 0), 0))
+    assert tally.spoiled > 0
+
+
+def test_a_value_that_outlives_its_life_is_overdue(board):
+    reading = Reading(board, ttl=0.2)
+    reading.written(1, 0.8)
+    tally = reading.reads(text_of(reading.key, 1))
+    assert tally.overdue > 0
+
+
+def test_a_read_that_raises_is_counted_and_so_is_one_refused_to_a_writer(board):
+    assert Reading(board).reads(OSError("gone")).raised > 0
+    tally = Reading(board, own=True, errors=(OSError,)).reads(OSError("gone"))
+    assert tally.raised == 0
+    assert tally.refused > 0
+
+
+def test_absence_is_never_stale(board):
+    reading = Reading(board, own=True)
+    reading.written(2, 60.0)
+    tally = reading.reads(None)
+    assert (tally.stale, tally.unread, tally.unfresh) == (0, 0, 0)
+    assert tally.missing > 0

@@ -72,12 +72,16 @@ class Held:
 def nearcache(setting: Setting) -> Held:
     """nearcache: one store, three caches on it, both faces of each."""
     from live.history.unprotected import switch_off
-    from nearcache import NearCache, Options, RedisStore, StoreError
+    from nearcache import NearCache, Options, RedisStore, SQLiteStore, StoreError
 
     if setting.protection:
         switch_off(setting.protection)
-    store = RedisStore(setting.url)
-    bare = RedisStore(setting.url)
+
+    def opened() -> Any:
+        scheme, _, path = setting.url.partition(":///")
+        return SQLiteStore(path) if scheme == "sqlite" else RedisStore(setting.url)
+
+    store, bare = opened(), opened()
 
     def cache(on: Any = store, namespace: str = setting.namespace, **options: Any) -> Any:
         entries = options.pop("max_entries", 10_000)

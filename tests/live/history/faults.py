@@ -4,9 +4,11 @@ import contextlib
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -15,7 +17,7 @@ from live.history.board import Board
 from nearcache.testing.proxy import FaultProxy
 from servers import Server
 
-__all__ = ["FAULTS", "Nemesis"]
+__all__ = ["FAULTS", "FileNemesis", "Nemesis"]
 
 _ARGS = ("--repl-diskless-sync-delay", "0")
 
@@ -46,7 +48,7 @@ class Nemesis:
         self.pids: list[int] = []
         self._board, self._namespace, self._bound = board, namespace, bound
         self._random = random.Random(seed)
-        self._names = list(faults or FAULTS)
+        self._names = list(faults or (name for name in FAULTS if name not in FILE_FAULTS[1:]))
         self._deck: list[str] = []
         self._active: list[tuple[float, str, Callable[[], None]]] = []
         self._busy: set[object] = set()
@@ -54,15 +56,25 @@ class Nemesis:
 
     # The course of a storm
 
+    @property
+    def urls(self) -> list[str]:
+        """Where each worker finds the store."""
+        return [proxy.url for proxy in self.proxies]
+
     def storm(self, seconds: float, watch: Callable[[], None] = lambda: None) -> None:
-        """Do harm for so long, then heal everything."""
+        """Do harm for so long; what lasts longer than that lasts until ``heal``."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             watch()
             self._strike()
             pause = self._random.uniform(0.05, 0.6) * min(1.0, self._bound / 2)
             self._sleep(min(pause, end - time.monotonic()))
-        self.heal()
+
+    def wake_workers(self) -> None:
+        """Let stopped workers go on; other faults stay."""
+        for each in [each for each in self._active if each[1].startswith("stop_worker")]:
+            self._active.remove(each)
+            each[2]()
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + max(0.0, seconds)
@@ -358,6 +370,68 @@ class Nemesis:
         return self._begin(f"{name} {number}", seconds, undo)
 
 
+class FileNemesis(Nemesis):
+    """The same for a store that is a file on this machine: there is no link and no server."""
+
+    def __init__(
+        self,
+        kind: str,
+        board: Board,
+        workers: int,
+        namespace: str,
+        *,
+        bound: float,
+        faults: Sequence[str] = (),
+        seed: int = 0,
+        path: Path,
+    ) -> None:
+        self.kind = kind
+        self.counts = Counter()
+        self.log = []
+        self.proxies = []
+        self.pids = []
+        self._path, self._workers = path, workers
+        self._board, self._namespace, self._bound = board, namespace, bound
+        self._random = random.Random(seed)
+        self._names = list(faults or FILE_FAULTS)
+        self._deck = []
+        self._active = []
+        self._busy = set()
+        self._sick = False
+
+    @property
+    def urls(self) -> list[str]:
+        """Where each worker finds the store."""
+        return [f"sqlite:///{self._path}"] * self._workers
+
+    def close(self) -> None:
+        """Undo what lasts."""
+        self.heal()
+
+    def lock_file(self, name: str) -> bool:
+        """Hold the right to write, as a long transaction of somebody else would."""
+        if self._sick or not self._path.exists():
+            return False
+        seconds = self._hold()
+        file = sqlite3.connect(self._path, timeout=5.0, isolation_level=None)
+        try:
+            file.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            file.close()
+            return False
+        self._note(f"{name} for {seconds:.2f} s")
+        self._sick = True
+
+        def undo() -> None:
+            file.execute("ROLLBACK")
+            file.close()
+            self._sick = False
+
+        return self._begin(name, seconds, undo)
+
+
+FILE_FAULTS = ("stop_worker", "lock_file")
+
 FAULTS: dict[str, Callable[[Nemesis, str], bool]] = {
     name: getattr(Nemesis, name)
     for name in (
@@ -381,4 +455,4 @@ FAULTS: dict[str, Callable[[Nemesis, str], bool]] = {
         "failover",
         "stop_worker",
     )
-}
+} | {"lock_file": lambda nemesis, name: nemesis.lock_file(name)}

@@ -7,12 +7,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from live.history.board import Board, keys_of
 from live.history.caches import Setting
-from live.history.faults import Nemesis
+from live.history.faults import FileNemesis, Nemesis
 from live.history.readers import Tally
 from live.history.worker import Orders, main
 
@@ -25,6 +26,7 @@ _ANSWER = 120.0
 class Plan:
     """What to run. It goes on until ``reads`` were checked, in at least ``cycles`` storms.
 
+    server: a kind of ``servers.KINDS``, or ``"sqlite"``.
     cache: a name of ``caches.KNOWN`` or ``module:function``.  bound: T, in other processes.
     faults: names of ``faults.FAULTS``; none means all.  groups: whether it knows tags and clear.
     protection: what is switched off (``unprotected.py``), to see the checker fail.
@@ -203,7 +205,10 @@ class _Run:
         keys = keys_of(plan.workers, plan.groups)
         self.board = Board(path, len(keys), plan.workers, create=True)
         setting = Setting("", bound=plan.bound, lease=plan.lease, protection=plan.protection)
-        self.nemesis = Nemesis(
+        make: Callable[..., Nemesis] = Nemesis
+        if plan.server == "sqlite":
+            make = partial(FileNemesis, path=folder / "store.db")
+        self.nemesis = make(
             plan.server,
             self.board,
             plan.workers,
@@ -214,14 +219,14 @@ class _Run:
         )
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
-        for number, proxy in enumerate(self.nemesis.proxies):
+        for number, url in enumerate(self.nemesis.urls):
             orders = Orders(
                 number=number,
                 workers=plan.workers,
                 board=str(path),
                 cache=plan.cache,
                 setting=Setting(
-                    proxy.url,
+                    url,
                     bound=plan.bound,
                     lease=plan.lease,
                     protection=plan.protection,
@@ -252,11 +257,17 @@ class _Run:
         plan, findings = self.plan, self.findings
         while True:
             began = time.monotonic()
-            self._order("go", None)
+            self._order("go")
             self.nemesis.storm(plan.seconds, self._watch)
-            self._order("quiet", findings.cycles % 2 == 0)
+            if findings.cycles % 2:  # the writers stop first, with unknown outcomes left
+                self.nemesis.wake_workers()
+                self._order("quiet", argument=False)
+                self.nemesis.heal()
+            else:
+                self.nemesis.heal()
+                self._order("quiet", argument=True)
             time.sleep(plan.convergence)
-            self._order("pause", None)
+            self._order("pause")
             for found in self._order("compare", began):
                 findings.compared += found["compared"]
                 findings.apart += found["apart"]
@@ -275,7 +286,7 @@ class _Run:
                 return
 
     def end(self) -> None:
-        for tally, notes in self._order("end", None):
+        for tally, notes in self._order("end"):
             self.findings.tally.add(tally)
             self.findings.notes += [note for note in notes if note not in self.findings.notes]
         for process, _ in self.processes:
@@ -300,7 +311,7 @@ class _Run:
                 said = self.pipes[number].recv()[1] if self.pipes[number].poll() else ""
                 raise RuntimeError(f"{process.name} died: {said}")
 
-    def _order(self, order: str, argument: object) -> list[Any]:
+    def _order(self, order: str, argument: object = None) -> list[Any]:
         for pipe in self.pipes:
             pipe.send((order, argument))
         return self._answers(order)
