@@ -6,27 +6,45 @@ the store's own, so waiting means watching the store's clock.
 """
 
 import os
-import threading
 import time
-import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 
+from contract.store_parts import (
+    GROUPS,
+    LOG,
+    LONG,
+    MARK,
+    NEW,
+    OLD,
+    SHORT,
+    at_once,
+    eventually,
+    forked,
+    store_time,
+)
+from contract.stores_mutable import MutableContract
+from contract.streams import StreamContract
 from nearcache.stores.base import HELD, LOG_LENGTH, SKIPPED, TAKEN, WRITTEN
 from nearcache.testing import mark_of, stored_entry
 
-GROUPS = (b"group-1", b"group-2")
-LOG = b"log"
-OLD, NEW = stored_entry(b"old"), stored_entry(b"new")
-MARK = mark_of(OLD)
-LONG = 60.0
-SHORT = 0.05
+__all__ = [
+    "GROUPS",
+    "LOG",
+    "LONG",
+    "MARK",
+    "NEW",
+    "OLD",
+    "SHORT",
+    "StoreContract",
+    "at_once",
+    "eventually",
+    "forked",
+    "store_time",
+]
 
 
-class StoreContract:
+class StoreContract(MutableContract, StreamContract):
     """What every store does. ``shared``: its data is seen by other processes."""
 
     shared = True
@@ -506,55 +524,3 @@ class StoreContract:
 
     def test_its_address_is_a_url(self, store):
         assert "://" in store.address
-
-
-# -- what the tests are made of ------------------------------------------------------------------
-
-
-def store_time(store) -> float:
-    """The store's time, asked for now."""
-    return store.fetch([], GROUPS[:1]).now
-
-
-def eventually(holds: Callable[[], bool], *, within: float = 20.0) -> None:
-    """Look until ``holds`` does; a failure if it does not in reasonable time."""
-    end = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.001)  # between two looks at a condition that a server makes true
-
-
-def at_once(count: int, work: Callable[[int], object]) -> list:
-    """The results of ``work(0)``, ``work(1)`` … started at the same moment in threads."""
-    barrier = threading.Barrier(count)
-
-    def start(number):
-        barrier.wait()
-        return work(number)
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(start, range(count)))
-
-
-@contextmanager
-def forked(work: Callable[[], None]):
-    """Run ``work`` in a fork while the block runs; both have to succeed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the point
-        child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    try:
-        yield
-    finally:
-        _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, "the forked process failed"

@@ -67,6 +67,10 @@ class TestRedisStore(StoreContract):
         with redis_server.client() as client:
             yield client
 
+    @pytest.fixture(autouse=True)
+    def _flush(self, redis_server):
+        self.flush = lambda _: redis_server.flush
+
     def test_a_log_that_was_lost_is_a_gap(self, store, client):
         store.forget([b"a"], LOG, [b"1"])
         cursor = store.changes(LOG, b"").cursor
