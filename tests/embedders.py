@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nearcache import AsyncEmbeddingCache, EmbeddingCache, Options
-from nearcache.caches.tiers import Tiers
+from nearcache.caches.tiers import RowTiers
 from nearcache.testing import ManualClock
 
 __all__ = [
@@ -162,7 +162,7 @@ def cache_with_clock(
         "precision": "float32",
         "options": Options(),
     }
-    tiers = Tiers({**arguments, **given}, clock=clock)
+    tiers = RowTiers({**arguments, **given}, clock=clock)
     cache = EmbeddingCache._face(tiers)
     return cache if face == "sync" else cache.as_async()
 

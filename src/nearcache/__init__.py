@@ -3,6 +3,9 @@
 from nearcache.caches.embedder import AsyncCachedEmbeddingGenerator, CachedEmbeddingGenerator
 from nearcache.caches.embeddings import EmbeddingCache, create_embedding_cache
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
+from nearcache.caches.near import NearCache
+from nearcache.caches.near_async import AsyncNearCache
+from nearcache.entry import MISSING, Loaded
 from nearcache.errors import (
     CacheError,
     ClosedError,
@@ -27,8 +30,10 @@ from nearcache.stores.memory import MemoryStore
 from nearcache.stores.sqlite import SQLiteStore
 
 __all__ = [
+    "MISSING",
     "AsyncCachedEmbeddingGenerator",
     "AsyncEmbeddingCache",
+    "AsyncNearCache",
     "CacheError",
     "CachedEmbeddingGenerator",
     "ClosedError",
@@ -39,8 +44,10 @@ __all__ = [
     "EmbeddingCache",
     "EmbeddingModel",
     "LoadTimeout",
+    "Loaded",
     "LoaderError",
     "MemoryStore",
+    "NearCache",
     "Options",
     "RedisStore",
     "SQLiteStore",

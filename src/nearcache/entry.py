@@ -13,9 +13,12 @@ Source: ours, docs/design/decisions.md.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any, NamedTuple
 
-__all__ = ["HEAD", "MAGIC", "VERSION", "Mark"]
+__all__ = ["HEAD", "MAGIC", "MISSING", "VERSION", "Loaded", "Mark", "Missing"]
 
 MAGIC = b"nC"
 VERSION = 1
@@ -58,3 +61,30 @@ class Mark:
     def size_bytes(self) -> bytes:
         """The size as it stands in the head; empty for any."""
         return b"" if self.size is None else self.size.to_bytes(4, "little")
+
+
+class Missing:
+    """The absence of a value; ``None`` is a value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __reduce__(self) -> str:
+        return "MISSING"  # one object in every process
+
+
+MISSING = Missing()
+"""What a loader returns where there is nothing, and ``get`` where it is given as default."""
+
+
+class Loaded(NamedTuple):
+    """A loader's value with a life and tags of its own. Units: seconds; None for no limit."""
+
+    value: Any
+    ttl: float | EllipsisType | None = ...
+    tags: Sequence[str] = ()

@@ -33,6 +33,9 @@ class Events:
 
         return unsubscribe
 
+    def __bool__(self) -> bool:
+        return bool(self._subscribers)
+
     def emit(self, name: str, subject: object, detail: object) -> None:
         """Call every subscriber; one that raises is logged, never felt."""
         if not self._subscribers or _inside.get():

@@ -3,28 +3,35 @@
 Every part that a user chooses is either hashed or percent-encoded before it is joined, so no
 character in any part can make two keys equal. Layout version 1::
 
-    nc1:{<namespace>:<bucket>}:v:<model>:<content hash>     a value
-    nc1:{<namespace>}:e:*      nc1:{<namespace>}:e:<model>  epochs: of everything, of a model
+    nc1:{<namespace>:<bucket>}:v:<model>:<content hash>     a vector
+    nc1:{<namespace>:<bucket>}:k:<key>.                     any other value
+    nc1:{<namespace>}:e:*      nc1:{<namespace>}:e:<group>  epochs: of everything, of a model, a tag
     nc1:{<namespace>}:log                                   what was forgotten lately
 
-The braces are Redis Cluster's hash tags: 64 buckets spread a namespace, one slot each.
+The braces are Redis Cluster's hash tags: 64 buckets spread a namespace, one slot each. A value's
+lease is its name and ``:lease``; the dot after a key keeps a user's key from ending like that.
 """
 
 import base64
 import hashlib
 import json
+import re
 from binascii import hexlify
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
+from zlib import crc32
 
 from nearcache.errors import ConfigError
 
 __all__ = [
     "BUCKETS",
     "EmbeddingModel",
+    "Key",
     "KeySpace",
     "ModelKeys",
+    "ValueKeys",
+    "check_key",
     "content_digest",
     "content_digests",
     "hash_content",
@@ -32,6 +39,10 @@ __all__ = [
 
 BUCKETS = 64
 _LONGEST_NAME = 200
+_LONGEST_KEY = 64 * 1024  # bytes as stored
+
+Key = str | bytes | tuple["Key", ...]
+"""What a value is kept under."""
 
 
 def hash_content(text: str) -> str:
@@ -190,3 +201,122 @@ class ModelKeys:
         """Return the stored name of each content digest."""
         prefixes = self._prefixes
         return [prefixes[digest[0] % BUCKETS] + hexlify(digest) for digest in digests]
+
+
+# -- keys of any value ---------------------------------------------------------------------------
+
+_STR, _BYTES, _TUPLE = b"s", b"b", b"t"
+_SPECIAL = re.compile(rb"[\\,()]")
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+def check_key(key: object) -> Key:
+    """Return ``key`` if it may be one: str, bytes, or a tuple of them, not empty."""
+    if type(key) is str and key:
+        return key
+    if isinstance(key, (str, bytes)):
+        if not key:
+            msg = "a key is not empty"
+            raise ConfigError(msg)
+        # what a subclass says of itself decides nothing here
+        return str.__str__(key) if isinstance(key, str) else bytes(key)
+    if isinstance(key, tuple) and key:
+        return tuple(_check_part(part) for part in key)
+    msg = f"a key is a str, bytes, or a tuple of them, not empty; not {key!r}"
+    raise ConfigError(msg)
+
+
+def _check_part(part: object) -> Key:
+    if isinstance(part, (str, bytes)) and not part:
+        return "" if isinstance(part, str) else b""
+    return check_key(part)
+
+
+def _encode_part(key: Key) -> bytes:
+    if isinstance(key, str):
+        return _STR + key.encode("utf-8", "surrogatepass")
+    if isinstance(key, bytes):
+        return _BYTES + key
+    parts = [
+        _TUPLE + b"(" + _encode_part(part)[1:] + b")"
+        if isinstance(part, tuple)
+        else _SPECIAL.sub(rb"\\\g<0>", _encode_part(part))
+        for part in key
+    ]
+    return _TUPLE + b",".join(parts)
+
+
+def _decode(data: bytes) -> Key:
+    kind, rest = data[:1], data[1:]
+    if kind == _STR:
+        return rest.decode("utf-8", "surrogatepass")
+    if kind == _BYTES:
+        return rest
+    if kind != _TUPLE:
+        msg = f"{data!r} is no key"
+        raise ValueError(msg)
+    parts: list[Key] = []
+    depth, start, at = 0, 0, 0
+    while at <= len(rest):
+        end = at == len(rest)
+        character = b"," if end else rest[at : at + 1]
+        if character == b"\\":
+            at += 2
+            continue
+        depth += (character == b"(") - (character == b")")
+        if character == b"," and (end or not depth):
+            part = rest[start:at]
+            if part[:2] == b"t(":
+                parts.append(_decode(_TUPLE + part[2:-1]))
+            else:
+                parts.append(_decode(_ESCAPED.sub(rb"\g<1>", part)))
+            start = at + 1
+        at += 1
+    return tuple(parts)
+
+
+class ValueKeys:
+    """The stored names of one namespace's values and groups; a key can be read from its name."""
+
+    __slots__ = ("_bucket_prefix", "_epochs", "_prefixes", "groups", "log", "prefixes", "space")
+
+    def __init__(self, space: KeySpace) -> None:
+        self.space = space.name.encode()
+        self.log = space.log
+        self.groups = (space.everything,)
+        self._epochs = space.everything[:-1]
+        self._bucket_prefix = len(f"nc1:{{{space.name}:00}}:k:")
+        self._prefixes = [
+            f"nc1:{{{space.name}:{bucket:02x}}}:k:".encode() for bucket in range(BUCKETS)
+        ]
+        # of a cache with its views: what begins with one of these is theirs, and nobody else's
+        self.prefixes = [f"nc1:{{{space.name}".encode() + end for end in (b":", b"}", b"/")]
+
+    def name(self, key: Key) -> bytes:
+        """Return the stored name of a key."""
+        encoded = _encode_part(key)
+        if len(encoded) > _LONGEST_KEY:
+            msg = f"a key has at most {_LONGEST_KEY} bytes as stored, not {len(encoded)}"
+            raise ConfigError(msg)
+        return self._prefixes[crc32(encoded) % BUCKETS] + encoded + b"."
+
+    def values(self, keys: Sequence[Key]) -> list[bytes]:
+        """Return the stored name of each key."""
+        return [self.name(key) for key in keys]
+
+    def key(self, name: bytes) -> Key | None:
+        """Return the key that a stored name was made of; None for a name of something else."""
+        if not name.endswith(b".") or name[self._bucket_prefix - 3 : self._bucket_prefix] != b":k:":
+            return None
+        try:
+            return _decode(name[self._bucket_prefix : -1])
+        except ValueError:
+            return None
+
+    def group(self, digest: bytes) -> bytes:
+        """Return the name of a group's epoch."""
+        return self._epochs + base64.urlsafe_b64encode(digest).rstrip(b"=")
+
+    def is_group(self, name: bytes) -> bool:
+        """Say whether a stored name is that of an epoch."""
+        return name.startswith(self._epochs)

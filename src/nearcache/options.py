@@ -9,7 +9,14 @@ from typing import Any, Literal
 
 from nearcache.errors import ConfigError
 
-__all__ = ["Options", "check_count", "check_ttl", "effective_ttl", "jittered"]
+__all__ = [
+    "Options",
+    "check_count",
+    "check_staleness",
+    "check_ttl",
+    "effective_ttl",
+    "jittered",
+]
 
 
 _FOR_EVER = 100 * 365.25 * 86400  # what is longer is no limit: no server could count it
@@ -29,8 +36,10 @@ class Options:
         round trips, at least 50 ms. When the store is far away.
     on_store_error: ``"degrade"`` counts a failing store as a miss, ``"raise"`` raises. When a
         missing store must stop the program.
-    link_timeout: seconds after which a forget in another process holds here at the latest. When
-        forgotten texts must vanish sooner.
+    link_timeout: seconds after which a change in another process holds here at the latest. When
+        what changed must be seen sooner.
+    serve_unverified: seconds longer than ``link_timeout`` that a near copy of a value that may
+        change is served while the store cannot be heard. When an old answer beats a slow one.
     """
 
     jitter: float = 0.0
@@ -40,6 +49,7 @@ class Options:
     store_timeout: float | Literal["auto"] = "auto"
     on_store_error: Literal["degrade", "raise"] = "degrade"
     link_timeout: float = 3.0
+    serve_unverified: float = 0.0
 
     def __post_init__(self) -> None:
         _check_number("jitter", self.jitter, least=0.0)
@@ -50,6 +60,7 @@ class Options:
         check_count("max_concurrency", self.max_concurrency, least=1)
         _check_number("lease", self.lease, least=0.1)
         _check_number("link_timeout", self.link_timeout, least=0.0)
+        _check_number("serve_unverified", self.serve_unverified, least=0.0)
         if self.store_timeout != "auto":
             _check_number("store_timeout", self.store_timeout, least=0.001)
         if self.on_store_error not in ("degrade", "raise"):
@@ -87,6 +98,14 @@ def check_ttl(ttl: object) -> float | None:
 
 def _is_nan(number: Real) -> bool:
     return number != number  # noqa: PLR0124  an int may be too large for math.isnan
+
+
+def check_staleness(seconds: object) -> float | None:
+    """Return how many seconds an answer may be behind, or None for what the cache promises."""
+    if seconds is None:
+        return None
+    _check_number("max_staleness", seconds, least=0.0)
+    return float(seconds)  # type: ignore[arg-type]
 
 
 def effective_ttl(ttl: float | EllipsisType | None, default: float | None) -> float | None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
-from nearcache.caches.tiers import Tiers
+from nearcache.caches.tiers import RowTiers
 from nearcache.errors import StoreTimeout, StoreUnavailable
 from nearcache.keys import hash_content
 from nearcache.options import Options
@@ -114,7 +114,7 @@ class ScriptedIO:
     def background(self, work):
         self.world.start(work(self))
 
-    async def wait(self, flight, ready):
+    async def wait(self, flight, ready, seconds=None):
         await pause(ready)
         return True
 
@@ -198,8 +198,8 @@ class World:
             "ttl": None, "policy": "lru", "precision": "float32",
             "options": Options(lease=LEASE, link_timeout=LINK_TIMEOUT),
         }  # fmt: skip
-        tiers = Tiers(arguments, clock=self.clock)
-        tiers.engine.keeper = NoThread()
+        tiers = RowTiers(arguments, clock=self.clock)
+        tiers.engine.sharing.keeper = NoThread()
         return AsyncEmbeddingCache._face(tiers, ScriptedIO(self, process))
 
     def lose(self, text: str) -> None:

@@ -111,7 +111,7 @@ def test_a_load_longer_than_its_lease_keeps_it(tmp_path, url):
         if len(keys) >= 4:  # the lease would have ended by now
             renewed.set()
 
-    one._tiers.engine.keeper._renew = counting
+    one._tiers.engine.sharing.keeper._renew = counting
     inside = threading.Event()
 
     def before(texts):

@@ -13,7 +13,7 @@ from nearcache.caches.embedder import CachedEmbeddingGenerator
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
 from nearcache.caches.generators import Generator
 from nearcache.caches.progress import Progress
-from nearcache.caches.tiers import Tiers, describe, remake, travelling
+from nearcache.caches.tiers import RowTiers, describe, remake, travelling
 from nearcache.engine.io import BlockingIO, run
 from nearcache.events import Subscriber
 from nearcache.keys import hash_content
@@ -65,7 +65,7 @@ class EmbeddingCache:
         self.blocking_twin = AsyncEmbeddingCache._face(self._tiers, BlockingIO())
 
     @classmethod
-    def _face(cls, tiers: Tiers) -> "EmbeddingCache":
+    def _face(cls, tiers: RowTiers) -> "EmbeddingCache":
         face = cls.__new__(cls)
         face._tiers = tiers
         face.blocking_twin = AsyncEmbeddingCache._face(tiers, BlockingIO())

@@ -22,10 +22,10 @@ from nearcache.caches.checks import (
 from nearcache.caches.embedder import AsyncCachedEmbeddingGenerator
 from nearcache.caches.generators import Generator
 from nearcache.caches.progress import Bar, Progress
-from nearcache.caches.tiers import Tiers, describe, remake, travelling
+from nearcache.caches.tiers import RowTiers, describe, remake, travelling
 from nearcache.coherence.forgets import Forget
 from nearcache.engine.io import AsyncIO, BlockingIO
-from nearcache.engine.rows import ABSENT, RowBatch, as_floats
+from nearcache.engine.rows import ABSENT, Ends, RowBatch, as_floats
 from nearcache.errors import LoaderError, ShapeMismatch
 from nearcache.events import Subscriber
 from nearcache.keys import content_digest, hash_content
@@ -77,7 +77,7 @@ class AsyncEmbeddingCache:
         precision: str = "float32",
         options: Options = Options(),  # noqa: B008  frozen
     ) -> None:
-        self._tiers = Tiers(
+        self._tiers = RowTiers(
             {
                 "store": store,
                 "namespace": namespace,
@@ -92,7 +92,7 @@ class AsyncEmbeddingCache:
         self._io: AsyncIO | BlockingIO = self._tiers.async_io
 
     @classmethod
-    def _face(cls, tiers: Tiers, io: AsyncIO | BlockingIO) -> "AsyncEmbeddingCache":
+    def _face(cls, tiers: RowTiers, io: AsyncIO | BlockingIO) -> "AsyncEmbeddingCache":
         face = cls.__new__(cls)
         face._tiers, face._io = tiers, io
         return face
@@ -253,7 +253,7 @@ class AsyncEmbeddingCache:
         if engine.closed or not engine.current():
             return None
         shelf = tiers.known(model)
-        rows = None if shelf is None else engine.near.get_all(shelf.name, texts)
+        rows: Floats | None = None if shelf is None else engine.near.get_all(shelf.name, texts)
         if rows is None:
             return None
         count = len(rows)
@@ -297,6 +297,7 @@ class AsyncEmbeddingCache:
         last = {text: row for row, text in enumerate(texts)}
         index = np.fromiter(last.values(), np.intp, len(last))
         rows = tiers.precision.pack(matrix.take(index, axis=0))
+        ends = Ends(life, tiers.engine.options.jitter)
         if not shelf.learn(matrix.shape[1]):
             msg = (
                 f"{shelf.label} has vectors of {shelf.size} dimensions, not {matrix.shape[1]}; "
@@ -307,7 +308,8 @@ class AsyncEmbeddingCache:
         if life == 0:  # "do not store": nor may an older vector be served after this put
             await tiers.engine.forget(self._io, shelf, batch.digests)
         else:
-            await tiers.engine.write(self._io, batch, batch.given(rows), life)
+            landing = batch.given(rows, tiers.engine.clock(), ends)
+            await tiers.engine.write(self._io, batch, landing)
         names = dict(zip(last, batch.digests, strict=True))
         return [names[text].hex() for text in texts]
 
@@ -365,9 +367,7 @@ class AsyncEmbeddingCache:
         """
         shelf = self._tiers.shelf(model)
         gone = Forget(shelf.keys.identity)
-        return await self._tiers.engine.forget_group(
-            self._io, shelf.keys.group, shelf.keys.log, gone, [shelf]
-        )
+        return await self._tiers.engine.forget_group(self._io, (shelf.keys.group, gone), [shelf])
 
     async def clear(self) -> int:
         """Forget everything in this namespace, in both tiers and every process.
@@ -376,7 +376,7 @@ class AsyncEmbeddingCache:
         """
         tiers = self._tiers
         return await tiers.engine.forget_group(
-            self._io, tiers.space.everything, tiers.space.log, Forget(), tiers.engine.shelves()
+            self._io, (tiers.space.everything, Forget()), tiers.engine.shelves()
         )
 
     async def cleanup_expired(self) -> int:
@@ -385,7 +385,7 @@ class AsyncEmbeddingCache:
         Returns the near entries dropped. No lock is held longer than about a millisecond.
         """
         self._tiers.engine.check_open()
-        dropped = self._tiers.engine.near.expire()
+        dropped: int = self._tiers.engine.near.expire()
         await self._tiers.engine.purge(self._io)
         return dropped
 
@@ -428,7 +428,8 @@ class AsyncEmbeddingCache:
     @property
     def max_size(self) -> int:
         """The most entries near."""
-        return self._tiers.engine.near.max_entries
+        most: int = self._tiers.engine.near.max_entries
+        return most
 
     @property
     def admin(self) -> Admin:
@@ -456,15 +457,7 @@ class AsyncEmbeddingCache:
 
         Closing a view does nothing: it lives as long as the cache it is a view of.
         """
-        tiers = self._tiers
-        if tiers.is_view:
-            return
-        for one in tiers.with_views():
-            await one.engine.close(self._io)
-        if tiers.owns_store and tiers.engine.store is not None:
-            await self._io.store(tiers.engine.store.close)
-        for one in tiers.with_views():
-            one.async_io.close()
+        await self._tiers.close(self._io)
 
     async def __aenter__(self) -> Self:
         return self

@@ -45,6 +45,11 @@ class Generator:
         self.max_batch = max_batch
         self._turns = _Turns(limit)
 
+    @property
+    def crowd(self) -> object:
+        """Who shares threads with it: nobody."""
+        return self
+
     def share_turns(self, other: "Generator") -> None:
         """Take turns with another call of the same generator."""
         self._turns = other._turns

@@ -1,7 +1,8 @@
 """What the faces of a cache share."""
 
 import threading
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +12,16 @@ from nearcache.clock import Clock, monotonic
 from nearcache.codecs.vectors import by_name
 from nearcache.engine.build import open_store
 from nearcache.engine.engine import Engine
-from nearcache.engine.io import AsyncIO
+from nearcache.engine.io import IO, AsyncIO
+from nearcache.engine.logged import Logged
 from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, RowBatch, RowShelf
 from nearcache.errors import ConfigError
 from nearcache.keys import EmbeddingModel, KeySpace, ModelKeys
-from nearcache.near.pick import vector_tier
+from nearcache.near.pick import VectorTier, vector_tier
 from nearcache.near.policies.base import NAMES
 from nearcache.options import Options, check_count, check_ttl
 
-__all__ = ["Tiers", "describe", "remake", "travelling"]
+__all__ = ["RowTiers", "Tiers", "describe", "remake", "travelling"]
 
 _POLICY_METHODS = (
     "reserve",
@@ -36,7 +38,12 @@ _POLICY_METHODS = (
 
 
 class Tiers:
-    """What both faces of a cache share: near tier, store, engine, and the models seen so far."""
+    """What both faces of any cache share: near tier, store and engine of a namespace, its views.
+
+    Each kind of cache says how its near tier and its engine are made.
+    """
+
+    engine: Engine
 
     def __init__(self, arguments: dict[str, Any], *, clock: Clock = monotonic) -> None:
         self.arguments = arguments
@@ -45,40 +52,31 @@ class Tiers:
             msg = f"options is an Options object, not {options!r}"
             raise ConfigError(msg)
         _check_policy(arguments["policy"])
-        self.precision = by_name(arguments["precision"])
-        near = vector_tier(
-            policy=arguments["policy"],
-            dtype=self.precision.dtype,
-            scaled=self.precision.scaled,
-            max_entries=check_count("max_entries", arguments["max_entries"], least=0),
-            max_bytes=check_count("max_bytes", arguments["max_bytes"], least=0),
-            clock=clock,
-        )
         self.ttl = check_ttl(arguments["ttl"])
         if self.ttl == 0:
             msg = "ttl=0 would store nothing; give seconds, or None for no limit"
             raise ConfigError(msg)
         self.space = KeySpace(arguments["namespace"])
+        near = self._near(arguments, clock)
         store, self.owns_store = open_store(arguments["store"], options)
-        self._set(near, store, options, clock)
-
-    def _set(self, near: Any, store: Any, options: Options, clock: Clock) -> None:
-        self._models: dict[Model, RowShelf] = {}
-        self._shelves: dict[bytes, RowShelf] = {}
-        self._lock = threading.Lock()
-        self.engine = Engine(
-            near,
-            store,
-            self.space,
-            shelves=lambda: list(self._shelves.values()),
-            options=options,
-            clock=clock,
-        )
-        self.async_io = AsyncIO()
-        self.views: dict[str, Tiers] = {}
         self.is_view = False
+        self._begin(near, store, options, clock)
 
-    def view(self, part: str) -> "Tiers":
+    def _near(self, arguments: dict[str, Any], clock: Clock) -> Any:
+        """Make the near tier."""
+        raise NotImplementedError
+
+    def _engine(self, near: Any, store: Any, options: Options, clock: Clock) -> Engine:
+        """Make the engine of ``self.space``."""
+        raise NotImplementedError
+
+    def _begin(self, near: Any, store: Any, options: Options, clock: Clock) -> None:
+        self._lock = threading.Lock()
+        self.engine = self._engine(near, store, options, clock)
+        self.async_io = AsyncIO()
+        self.views: dict[str, Self] = {}
+
+    def view(self, part: str) -> Self:
         """Return the same tiers under a sub-namespace."""
         with self._lock:
             inner = self.views.get(part)
@@ -90,15 +88,55 @@ class Tiers:
         """Return these tiers and those of all views."""
         return [self, *(one for view in list(self.views.values()) for one in view.with_views())]
 
-    def _view(self, part: str) -> "Tiers":
-        inner = Tiers.__new__(Tiers)
+    async def close(self, io: IO) -> None:
+        """End the engines, and the store if it is ours; a view does nothing.
+
+        It lives as long as the cache it is a view of.
+        """
+        if self.is_view:
+            return
+        for one in self.with_views():
+            await one.engine.close(io)
+        if self.owns_store and self.engine.store is not None:
+            await io.store(self.engine.store.close)
+        for one in self.with_views():
+            one.async_io.close()
+
+    def _view(self, part: str) -> Self:
+        inner = copy(self)
         inner.arguments = {**self.arguments, "views": (*self.arguments.get("views", ()), part)}
-        inner.precision, inner.ttl = self.precision, self.ttl
-        inner.space, inner.owns_store = self.space.inside(part), False
+        inner.space, inner.owns_store, inner.is_view = self.space.inside(part), False, True
         engine = self.engine
-        inner._set(engine.near, engine.store, engine.options, engine.clock)
-        inner.is_view = True
+        inner._begin(engine.near, engine.store, engine.options, engine.clock)
         return inner
+
+
+class RowTiers(Tiers):
+    """The tiers of an embedding cache, and the models seen so far."""
+
+    def _near(self, arguments: dict[str, Any], clock: Clock) -> VectorTier:
+        self.precision = by_name(arguments["precision"])
+        return vector_tier(
+            policy=arguments["policy"],
+            dtype=self.precision.dtype,
+            scaled=self.precision.scaled,
+            max_entries=check_count("max_entries", arguments["max_entries"], least=0),
+            max_bytes=check_count("max_bytes", arguments["max_bytes"], least=0),
+            clock=clock,
+        )
+
+    def _engine(self, near: Any, store: Any, options: Options, clock: Clock) -> Engine:
+        self._models: dict[Model, RowShelf] = {}
+        shelves = self._shelves = dict[bytes, RowShelf]()
+        space = self.space
+        return Engine(
+            near,
+            store,
+            shelves=lambda: list(shelves.values()),
+            share=lambda engine, store: Logged(engine, store, space),
+            options=options,
+            clock=clock,
+        )
 
     def count(self, batch: RowBatch, times: NDArray[np.intp], *, near: int = 0) -> None:
         """Count every text asked for once: ``times`` each of the batch, ``near`` others."""

@@ -8,19 +8,17 @@ written are kept and delivered before anything else is asked; until then what th
 import logging
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from nearcache.clock import Clock
-from nearcache.coherence.forgets import Forget, LogReader
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.io import IO
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.events import Events
-from nearcache.keys import KeySpace
 from nearcache.stats import Counters
 from nearcache.stores.base import Store
 
-__all__ = ["Access"]
+__all__ = ["Access", "Courier"]
 
 log = logging.getLogger("nearcache")
 
@@ -35,14 +33,29 @@ class _LeftAlone(StoreUnavailable):
     """The store was not asked, because it failed a moment ago."""
 
 
+class Courier(Protocol):
+    """How a namespace forgets in its store: what is queued is delivered this way, later."""
+
+    def forget_stored(self, keys: Sequence[bytes], entries: Sequence[bytes]) -> None:
+        """Forget values in the store."""
+
+    def forget_stored_group(self, group: bytes, entry: bytes) -> None:
+        """Forget a group in the store."""
+
+    def everything(self) -> tuple[bytes, bytes]:
+        """Return the group of everything, and its entry."""
+
+    def store_is_back(self) -> None:
+        """Hear that the store answers again."""
+
+
 class Access:
     """A store behind its breaker and its queue. Thread-safe."""
 
     def __init__(
         self,
         store: Store,
-        space: KeySpace,
-        reader: LogReader,
+        courier: Courier,
         counters: Counters,
         events: Events,
         clock: Clock,
@@ -55,8 +68,7 @@ class Access:
         self._events = events
         self._clock = clock
         self._logged: dict[str, float] = {}
-        self._space = space
-        self._reader = reader
+        self._courier = courier
         # by key and by epoch key; an entry is a tuple of its own, so that identity tells it apart
         self._texts: _Queue = {}
         self._groups: _Queue = {}
@@ -121,7 +133,7 @@ class Access:
             self._breaker.succeeded()
         else:
             self._breaker.succeeded()
-            self._reader.hurry()
+            self._courier.store_is_back()
 
     def _left_alone(self) -> "_LeftAlone":
         return _LeftAlone(f"{self.store.address} failed a moment ago and is left alone for now")
@@ -152,7 +164,8 @@ class Access:
             self._texts.update((key, (entry,)) for key, entry in zip(keys, entries, strict=True))
             if len(self._texts) > _MOST_QUEUED:
                 self._texts.clear()
-                self._groups[self._space.everything] = (Forget().pack(self._reader.origin),)
+                group, entry = self._courier.everything()
+                self._groups[group] = (entry,)
 
     def queue_group(self, group: bytes, entry: bytes) -> None:
         """Keep the forgetting of a group."""
@@ -182,13 +195,13 @@ class Access:
             return
         try:
             for group, entry in list(self._groups.items()):
-                await io.store(self.store.forget_group, group, self._space.log, *entry)
+                await io.store(self._courier.forget_stored_group, group, *entry)
                 self._delivered(self._groups, [(group, entry)])
             texts = list(self._texts.items())
             for at in range(0, len(texts), _AT_ONCE):
                 part = texts[at : at + _AT_ONCE]
                 keys, entries = [key for key, _ in part], [entry for _, (entry,) in part]
-                await io.store(self.store.forget, keys, self._space.log, entries)
+                await io.store(self._courier.forget_stored, keys, entries)
                 self._delivered(self._texts, part)
         except StoreUnavailable:
             raise

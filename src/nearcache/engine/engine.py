@@ -1,24 +1,20 @@
 """The way of a call through near, store and loader; docs/flow.md draws it.
 
-Nothing here knows what a value is: a *batch* (``engine/rows.py``) brings the keys of one call, and
-decodes, checks and installs. All waiting goes through ``io``, so that this is the one source of
-both faces.
+Nothing here knows what a value is: a *batch* (``engine/rows.py``, ``engine/values.py``) brings the
+keys of one call, and decodes, checks and installs; a *shelf* names them; a *sharing*
+(``engine/sharing.py``) is how other processes take part. All waiting goes through ``io``, so that
+this is the one source of both faces.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from nearcache.clock import Clock
-from nearcache.coherence.epochs import stamp
-from nearcache.coherence.forgets import Forget, LogReader
-from nearcache.coherence.leases import LeaseKeeper
 from nearcache.engine import fork
-from nearcache.engine.access import Access
 from nearcache.engine.flights import (
     ABSENT,
+    NOTHING,
     RELEASED,
     Failed,
     Flight,
@@ -27,14 +23,11 @@ from nearcache.engine.flights import (
     Outcome,
 )
 from nearcache.engine.io import IO, Loader
-from nearcache.engine.rows import Landing, RowBatch, RowShelf
+from nearcache.engine.sharing import Sharing
 from nearcache.engine.trip import Trip
-from nearcache.entry import Mark
 from nearcache.errors import ClosedError, StoreError
 from nearcache.events import Events
-from nearcache.keys import KeySpace
-from nearcache.near.pick import VectorTier
-from nearcache.options import Options, jittered
+from nearcache.options import Options
 from nearcache.stats import Counters, Stats
 from nearcache.stores.base import Store
 
@@ -47,15 +40,18 @@ def live_engines() -> "list[Engine]":
 
 
 class Engine:
-    """Near tier, flights, store and log of one namespace, shared by both faces of a cache."""
+    """Near tier and flights of one namespace, shared by both faces of a cache, and its store.
+
+    ``near`` drops by shelf: a ``VectorTier``, or ``engine/values.py`` around an ``ObjectTier``.
+    """
 
     def __init__(
         self,
-        near: VectorTier,
+        near: Any,
         store: Store | None,
-        space: KeySpace,
         *,
-        shelves: Callable[[], Sequence[RowShelf]],
+        shelves: Callable[[], Sequence[Any]],
+        share: Callable[["Engine", Store], Sharing],
         options: Options,
         clock: Clock,
     ) -> None:
@@ -67,40 +63,38 @@ class Engine:
         self.counters = Counters()
         self.events = Events()
         self.flights = FlightTable()
-        self.access: Access | None = None
-        self.keeper: LeaseKeeper | None = None
-        self.reader = LogReader(space.log, options.link_timeout / 2)
         self.closed = False
-        self.generation = 0  # rises when the log had a gap: older flights install nothing
-        self._opening: Flight | None = None
+        self.generation = 0  # rises when anything may have changed: older flights install nothing
         self._evictions_before = self._expirations_before = 0
-        if store is not None:
-            strict = options.on_store_error == "raise"
-            self.access = Access(
-                store, space, self.reader, self.counters, self.events, clock, strict=strict
-            )
-            self.keeper = LeaseKeeper(store.renew, options.lease)
-            self._opening = Flight(None, None)
+        self.sharing: Sharing | None = None if store is None else share(self, store)
         fork.join(self)
 
     # -- reading and loading -----------------------------------------------------------------
 
     def current(self) -> bool:
-        """Say whether near hits may be served without a look at the log; costs a clock."""
-        return self.access is None or not self.reader.due(self.clock())
+        """Say whether near hits may be served without asking anybody; costs a clock."""
+        return self.sharing is None or self.sharing.current()
+
+    async def listen(self, io: IO) -> None:
+        """Begin an operation: refuse after ``close``, and hear what there is to hear."""
+        self.check_open()
+        if self.sharing is not None:
+            await self.sharing.listen(io)
 
     async def resolve(
-        self, io: IO, batch: RowBatch, loader: Loader | None, life: float | None = None
+        self, io: IO, batch: Any, loader: Loader | None, life: float | None = None
     ) -> None:
         """Fill a batch from near, store and, where there is one, the loader; call listen first.
 
-        Without a loader, texts that no tier has stay ABSENT. Each missing text reaches the loader
+        Without a loader, keys that no tier has stay ABSENT. Each missing key reaches the loader
         once however many calls want it; the loader's error passes unchanged.
         """
         wanted = list(range(len(batch.keys)))
-        if self.access is None and loader is None:
+        if self.sharing is None and loader is None:
             batch.look_near(wanted)
             return
+        if batch.fresh:
+            self.flights.detach(batch.keys)  # who reads already may have begun too early
         while wanted:
             flight = Flight(batch.shelf.name, io.loop)
             crew = flight.board()
@@ -124,7 +118,7 @@ class Engine:
         self,
         io: IO,
         other: Flight,
-        batch: RowBatch,
+        batch: Any,
         positions: list[int],
         loader: Loader | None,
         life: float | None,
@@ -144,7 +138,7 @@ class Engine:
                     await alone.call(positions[at : at + size], loader)
             return []
         again: list[int] = []
-        landed: dict[int, tuple[RowBatch, list[int]]] = {}
+        landed: dict[int, tuple[Any, list[int]]] = {}
         for position, key in zip(positions, keys, strict=True):
             outcome = other.outcome(key)
             if isinstance(outcome, Landed):
@@ -152,33 +146,27 @@ class Engine:
             elif isinstance(outcome, Failed) and outcome.keys <= set(batch.keys):
                 # without a cache we would have made the same call, and got the same error
                 raise outcome.error
+            elif outcome is NOTHING:
+                continue  # its loader has just said so
             elif not reading or (outcome is not None and outcome is not ABSENT):
                 again.append(position)
         for source, taken in landed.values():
             batch.taken_from(source, taken)
         return again
 
-    def lives(self, life: float | None, count: int) -> NDArray[np.float64] | None:
-        """Return the seconds each of ``count`` entries lives; None for no limit."""
-        if life is None:
-            return None
-        return np.array([jittered(life, self.options.jitter) for _ in range(count)], np.float64)
-
     # -- writing and forgetting --------------------------------------------------------------
 
-    async def write(self, io: IO, batch: RowBatch, landing: Landing, life: float | None) -> None:
+    async def write(self, io: IO, batch: Any, landing: Any) -> None:
         """Put values into the store, then near; what was under way for these keys is detached."""
         await self.listen(io)
-        await io.complete(self._write(io, batch, landing, life))
+        await io.complete(self._write(io, batch, landing))
 
-    async def _write(self, io: IO, batch: RowBatch, landing: Landing, life: float | None) -> None:
+    async def _write(self, io: IO, batch: Any, landing: Any) -> None:
         generation = self.generation
         flight = Flight(batch.shelf.name, io.loop, writes=True)
         crew = flight.board()
         contested: set[bytes] = set()
-        lives = self.lives(life, len(batch.keys))
-        landing = landing.until(None if lives is None else self.clock() + lives)
-
+        error: StoreError | None = None
         evicted = 0
 
         def install(keys: set[bytes]) -> None:
@@ -187,16 +175,20 @@ class Engine:
             # a key over may have read the store before this write reached it
             ours = keys - contested if generation == self.generation else set()
             evicted = batch.install(landing, ours)
-            lost = [(d, k) for d, k in zip(batch.digests, batch.keys, strict=True) if k not in ours]
+            lost = [(d, k) for d, k in zip(batch.handles, batch.keys, strict=True) if k not in ours]
             self.flights.detach([key for _, key in lost])
-            self.near.drop(batch.shelf.name, [digest for digest, _ in lost])
+            self.near.drop(batch.shelf.name, [handle for handle, _ in lost])
 
         done: dict[bytes, Outcome] = dict.fromkeys(batch.keys, RELEASED)
         try:
             contested = self.flights.take_over(flight, batch.keys)
-            if self.access is not None:
-                await self._write_through(io, self.access, batch, landing, lives)
-            done = dict.fromkeys(batch.keys, Landed(batch))
+            if self.sharing is not None:
+                error = await self.sharing.write(io, batch, landing)
+                self._raise_if_strict(error)
+            if error is not None and batch.changes:
+                contested = set(batch.keys)
+            else:
+                done = dict.fromkeys(batch.keys, Landed(batch))
         except BaseException:
             contested = set(batch.keys)  # it may or may not have reached the store
             raise
@@ -206,175 +198,71 @@ class Engine:
         if evicted:
             self.events.emit("evict", "near", evicted)
 
-    async def _write_through(
-        self,
-        io: IO,
-        access: Access,
-        batch: RowBatch,
-        landing: Landing,
-        lives: NDArray[np.float64] | None,
-    ) -> None:
-        names = batch.shelf.keys
-        entries = [Forget(names.identity, d).pack(self.reader.origin) for d in batch.digests]
-        fetched, error = await access.attempt(io, "fetch", [], names.groups)
-        if fetched is not None:
-            batch.stamp = stamp(fetched.epochs)
-            now = fetched.now + self.clock() - fetched.sent
-            packed = batch.pack(landing, None if lives is None else now + lives)
-            seconds = None if lives is None else lives.tolist()
-            _, error = await access.attempt(
-                io, "write", batch.keys, packed, seconds, names.log, entries
-            )
-            if error is None:
-                access.superseded(batch.keys)
-        if error is not None:
-            # the store may hold an older value: what could not be written is forgotten there
-            access.queue_texts(batch.keys, entries)
-            if access.strict:
-                raise error
-
-    async def forget(self, io: IO, shelf: RowShelf, digests: Sequence[bytes]) -> int:
-        """Forget texts in both tiers, and tell the other processes; return how many there were."""
+    async def forget(self, io: IO, shelf: Any, handles: Sequence[Any]) -> int:
+        """Forget values in both tiers, and tell the others; return how many there were."""
         await self.listen(io)
-        return await io.complete(self._forget(io, shelf, digests))
+        return await io.complete(self._forget(io, shelf, handles))
 
-    async def _forget(self, io: IO, shelf: RowShelf, digests: Sequence[bytes]) -> int:
-        keys = shelf.keys.values(digests)
+    async def _forget(self, io: IO, shelf: Any, handles: Sequence[Any]) -> int:
+        keys = shelf.keys.values(handles)
         stored, near, error = 0, 0, None
         try:
-            if self.access is not None:
-                stored, error = await self._forget_stored(io, self.access, shelf, keys, digests)
+            if self.sharing is not None:
+                stored, error = await self.sharing.forget(io, shelf, handles)
         finally:  # whatever became of the store
-            near = self._drop_near(shelf, keys, digests)
-        self.counters.add(invalidations=len(digests))
-        self.events.emit("invalidate", shelf.label, len(digests))
+            near = self.drop_near(shelf, keys, handles)
+        self.counters.add(invalidations=len(handles))
+        self.events.emit("invalidate", shelf.label, len(handles))
         self._raise_if_strict(error)
         return max(stored, near)
 
-    async def _forget_stored(
-        self,
-        io: IO,
-        access: Access,
-        shelf: RowShelf,
-        keys: Sequence[bytes],
-        digests: Sequence[bytes],
-    ) -> tuple[int, StoreError | None]:
-        """Forget texts in the store; return how many valid entries it had."""
-        stored, groups = 0, shelf.keys.groups
-        entries = [Forget(shelf.keys.identity, d).pack(self.reader.origin) for d in digests]
-        fetched, error = await access.attempt(io, "fetch", keys, groups)
-        if fetched is not None:
-            valid = Mark(0, None, stamp(fetched.epochs))
-            shown = access.shown(keys, groups, fetched.values)
-            stored = sum(value is not None and valid.wins(value) for value in shown)
-            _, error = await access.attempt(io, "forget", keys, shelf.keys.log, entries)
-        if error is not None:
-            access.queue_texts(keys, entries)
-        return stored, error
-
-    async def forget_group(
-        self, io: IO, group: bytes, log_name: bytes, gone: Forget, shelves: Sequence[RowShelf]
-    ) -> int:
-        """Forget a model or everything; return how many entries were near."""
+    async def forget_group(self, io: IO, group: Any, shelves: Sequence[Any]) -> int:
+        """Forget a group: a model, a tag, everything; return how many entries left near."""
         await self.listen(io)
-        return await io.complete(self._forget_group(io, group, log_name, gone, shelves))
+        return await io.complete(self._forget_group(io, group, shelves))
 
-    async def _forget_group(
-        self, io: IO, group: bytes, log_name: bytes, gone: Forget, shelves: Sequence[RowShelf]
-    ) -> int:
+    async def _forget_group(self, io: IO, group: Any, shelves: Sequence[Any]) -> int:
         dropped, error = 0, None
         try:
-            if self.access is not None:
-                arguments = (group, log_name, gone.pack(self.reader.origin))
-                _, error = await self.access.attempt(io, "forget_group", *arguments)
-                if error is not None:
-                    self.access.queue_group(group, arguments[2])
+            if self.sharing is not None:
+                error = await self.sharing.forget_group(io, group)
         finally:  # whatever became of the store
-            dropped = self._drop_shelves(shelves)
+            dropped = self.drop_shelves(shelves)
         self.counters.add(invalidations=1)
         self.events.emit("invalidate", "group", dropped)
         self._raise_if_strict(error)
         return dropped
 
     def _raise_if_strict(self, error: StoreError | None) -> None:
-        if error is not None and self.access is not None and self.access.strict:
+        if error is not None and self.sharing is not None and self.sharing.access.strict:
             raise error
 
-    def _drop_near(self, shelf: RowShelf, keys: Sequence[bytes], digests: Sequence[bytes]) -> int:
+    # -- near ----------------------------------------------------------------------------------
+
+    def drop_near(self, shelf: Any, keys: Sequence[bytes], handles: Sequence[Any]) -> int:
+        """Drop values near, and take them from whoever is getting them; return how many."""
         with self.flights.lock:
             self.flights.detach(keys)
-            return self.near.drop(shelf.name, digests)
+            dropped: int = self.near.drop(shelf.name, handles)
+            return dropped
 
-    def _drop_shelves(self, shelves: Sequence[RowShelf]) -> int:
+    def drop_shelves(self, shelves: Sequence[Any]) -> int:
+        """Drop all that these shelves have near, and take it from whoever is getting it."""
         names = {shelf.name for shelf in shelves}
         with self.flights.lock:
             self.flights.detach_shelves(names.__contains__)
-            dropped = self.near.drop_shelves(names)
+            dropped: int = self.near.drop_shelves(names)
             for shelf in shelves:
                 shelf.forget_size()
             return dropped
 
-    # -- what other processes forgot ----------------------------------------------------------
-
-    async def listen(self, io: IO) -> None:
-        """Begin an operation: read the log if it is time, and drop what was forgotten elsewhere."""
-        self.check_open()
-        access, opening = self.access, self._opening
-        if access is None:
-            return
-        if not self.reader.due(self.clock()) or not self.reader.claim(self.clock()):
-            # until we have a place in the log, nothing read from the store may be kept near
-            if opening is not None:
-                await io.wait(opening, lambda: opening.looked)
-            return
-        if opening is None:
-            if self.reader.may_serve_meanwhile(self.clock()):
-                # a slow store must not slow a warm hit
-                io.background(lambda aside: self._read_log(aside, access))
-            else:
-                await self._read_log(io, access)
-            return
-        opening.loop = io.loop
-        try:
-            await self._read_log(io, access)
-        finally:
-            self._opening = None
-            opening.looked_in_store()
-
-    async def _read_log(self, io: IO, access: Access) -> None:
-        reader, asked = self.reader, self.clock()
-        if self.closed:
-            return
-        changes, error = await access.attempt(io, "changes", reader.log, reader.cursor)
-        if error is not None:
-            reader.failed()  # copies of what never changes go on serving
-            return
-        reader.heard(asked)
-        first, reader.cursor = not reader.cursor, changes.cursor
-        if first or changes.entries is None:
-            self._gap(sizes_too=not first)
-            return
-        for entry in changes.entries:
-            gone = Forget.unpack(entry, reader.origin)
-            if gone is not None:
-                self._apply(gone)
-
-    def _gap(self, *, sizes_too: bool) -> None:
-        """Drop everything: nobody can say what was forgotten while we did not listen."""
+    def drop_everything(self) -> Sequence[Any]:
+        """Drop all that is near, and let no flight under way install anything."""
         with self.flights.lock:
             self.generation += 1
-            for shelf in self.shelves():
-                self.near.drop_shelves([shelf.name])
-                if sizes_too:
-                    shelf.forget_size()
-
-    def _apply(self, gone: Forget) -> None:
-        named = [s for s in self.shelves() if not gone.model or s.keys.identity == gone.model]
-        if not gone.digest:
-            self._drop_shelves(named)
-            return
-        for shelf in named:
-            self._drop_near(shelf, shelf.keys.values([gone.digest]), [gone.digest])
+            shelves = self.shelves()
+            self.near.drop_shelves({shelf.name for shelf in shelves})
+            return shelves
 
     # -- counting ----------------------------------------------------------------------------
 
@@ -385,7 +273,7 @@ class Engine:
             entries_near=len(self.near),
             evictions=self.near.evictions - self._evictions_before,
             expirations=self.near.expirations - self._expirations_before,
-            undelivered=0 if self.access is None else self.access.undelivered,
+            undelivered=0 if self.sharing is None else self.sharing.access.undelivered,
         )
         price = counts.load_seconds / counts.loads if counts.loads else 0.0
         return replace(counts, saved_seconds=counts.saved_loads * price)
@@ -407,15 +295,16 @@ class Engine:
     async def purge(self, io: IO) -> None:
         """Let the store delete what has expired."""
         self.check_open()
-        if self.access is not None:
-            await self.access.ask(io, "purge")
+        if self.sharing is not None:
+            await self.sharing.access.ask(io, "purge")
 
     async def close(self, io: IO) -> None:
         """Deliver what is queued if the store can be reached, and end."""
         if self.closed:
             return
-        if self.access is not None:
-            await self.access.finish(io)
+        if self.sharing is not None:
+            await self.sharing.access.finish(io)
+            self.sharing.close()
         self.closed = True
         fork.leave(self)
 
@@ -427,14 +316,11 @@ class Engine:
         """Let go, in a forked child, of what belongs to the parent's threads."""
         self.flights = FlightTable()
         self.counters.start_anew()
-        self.reader.start_anew()
-        self._opening = None
         for shelf in self.shelves():
             shelf.start_anew()
-        if self.access is not None and self.keeper is not None:
-            self.access.start_anew()
-            self.keeper.start_anew()
-            self.access.store.reset_after_fork()
+        if self.sharing is not None and self.store is not None:
+            self.store.reset_after_fork()
+            self.sharing.start_anew()
 
     def check(self) -> None:
         """Raise AssertionError where something is inconsistent or left over; for tests."""

@@ -26,7 +26,17 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import ref
 
-__all__ = ["ABOARD", "ABSENT", "RELEASED", "Failed", "Flight", "FlightTable", "Landed", "Outcome"]
+__all__ = [
+    "ABOARD",
+    "ABSENT",
+    "NOTHING",
+    "RELEASED",
+    "Failed",
+    "Flight",
+    "FlightTable",
+    "Landed",
+    "Outcome",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,11 @@ class _Mark:
 
 
 ABSENT = _Mark()
+"""No tier has it, and nobody loads it."""
+NOTHING = _Mark()
+"""The loader said that there is nothing."""
 RELEASED = _Mark()
+"""The owner gave up; whoever waits may try."""
 Outcome = Landed | Failed | _Mark
 
 

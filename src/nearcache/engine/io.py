@@ -17,6 +17,7 @@ from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
+from nearcache.clock import monotonic
 from nearcache.engine.flights import ABOARD, Flight
 
 __all__ = ["IO", "AsyncIO", "BlockingIO", "Loader", "Step", "run"]
@@ -35,6 +36,10 @@ class Loader(Protocol):
     """How many calls may be under way at once."""
     max_batch: int | None
     """How many values one call may ask for; None leaves it to the options."""
+
+    @property
+    def crowd(self) -> object:
+        """Who shares threads with it on the asynchronous face; weakly referenced."""
 
     def turn(self) -> AbstractContextManager[object]:
         """Return what a synchronous call holds, so that at most ``limit`` run."""
@@ -82,8 +87,10 @@ class IO(Protocol):
     def background(self, work: Callable[["IO"], Coroutine[Any, Any, None]]) -> None:
         """Let work be done aside; the caller goes on at once."""
 
-    async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
-        """Wait until ``ready`` says so; False at once where the wait could never end."""
+    async def wait(
+        self, flight: Flight, ready: Callable[[], bool], seconds: float | None = None
+    ) -> bool:
+        """Wait until ``ready`` says so, ``seconds`` at most; False where that could never be."""
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
@@ -171,16 +178,19 @@ class BlockingIO:
         """Do it in a thread."""
         _aside(work)
 
-    async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
+    async def wait(
+        self, flight: Flight, ready: Callable[[], bool], seconds: float | None = None
+    ) -> bool:
         """Block until ``ready``, unless that would block what we wait for."""
         here = asyncio._get_running_loop()
         if flight in ABOARD.get() or (here is not None and flight.loop is here):
             return ready()
         changed = threading.Event()
+        until = _until(seconds)
         flight.subscribe(changed.set)
         try:
-            while not ready() and not flight.stranded:
-                changed.wait(_LOOK_AROUND)
+            while not ready() and not flight.stranded and (left := until - monotonic()) > 0:
+                changed.wait(min(left, _LOOK_AROUND))
                 changed.clear()
         finally:
             flight.unsubscribe(changed.set)
@@ -201,7 +211,7 @@ class AsyncIO:
 
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
-        self._loaders: WeakKeyDictionary[Loader, ThreadPoolExecutor] = WeakKeyDictionary()
+        self._loaders: WeakKeyDictionary[object, ThreadPoolExecutor] = WeakKeyDictionary()
         self._pid = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock = threading.Lock()
@@ -222,9 +232,10 @@ class AsyncIO:
         """Return threads for one loader: the loop's own would all be taken by waiting calls."""
         with self._lock:
             self._check_fork()
-            pool = self._loaders.get(loader)
+            pool = self._loaders.get(loader.crowd)
             if pool is None:
-                pool = self._loaders[loader] = ThreadPoolExecutor(loader.limit, "nearcache-load")
+                pool = ThreadPoolExecutor(loader.limit, "nearcache-load")
+                self._loaders[loader.crowd] = pool
             return pool
 
     def _check_fork(self) -> None:
@@ -316,7 +327,9 @@ class AsyncIO:
         if not task.cancelled():
             task.exception()  # seen: whoever still waits got it through the flight
 
-    async def wait(self, flight: Flight, ready: Callable[[], bool]) -> bool:
+    async def wait(
+        self, flight: Flight, ready: Callable[[], bool], seconds: float | None = None
+    ) -> bool:
         """Suspend until ``ready``."""
         if flight in ABOARD.get():
             return ready()
@@ -329,11 +342,12 @@ class AsyncIO:
             except RuntimeError:
                 return  # the loop of the waiter is closed: nobody waits there any more
 
+        until = _until(seconds)
         flight.subscribe(wake)
         try:
-            while not ready() and not flight.stranded:
+            while not ready() and not flight.stranded and (left := until - monotonic()) > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _LOOK_AROUND)
+                    await asyncio.wait_for(changed.wait(), min(left, _LOOK_AROUND))
                 changed.clear()
         finally:
             flight.unsubscribe(wake)
@@ -351,6 +365,10 @@ class AsyncIO:
             self._threads, self._loaders = None, WeakKeyDictionary()
         for pool in pools:
             pool.shutdown(wait=False)
+
+
+def _until(seconds: float | None) -> float:
+    return float("inf") if seconds is None else monotonic() + seconds
 
 
 def _aside(work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:

@@ -13,6 +13,7 @@ from nearcache.entry import Mark
 from nearcache.errors import CodecError, LoaderError, ShapeMismatch
 from nearcache.keys import ModelKeys, content_digests
 from nearcache.near.pick import VectorTier
+from nearcache.options import jittered
 from nearcache.stores.base import Fetched
 
 __all__ = ["ABSENT", "FAR", "JOINED", "LOADED", "NEAR", "Landing", "RowBatch", "RowShelf"]
@@ -21,6 +22,23 @@ Floats = NDArray[np.float32]
 
 ABSENT, NEAR, FAR, LOADED, JOINED = range(5)
 """Where a text's row came from."""
+
+
+class Ends(NamedTuple):
+    """When the entries of one call end: after ``life`` seconds (None: never), less the jitter."""
+
+    life: float | None
+    jitter: float
+
+    def of(self, count: int, now: float) -> NDArray[np.float64] | None:
+        """Return the ends of ``count`` entries that begin now; None for never."""
+        if self.life is None:
+            return None
+        return now + np.array([jittered(self.life, self.jitter) for _ in range(count)], np.float64)
+
+    def one(self, now: float) -> float:
+        """Return the end of one entry that begins now; 0 for never."""
+        return 0.0 if self.life is None else now + jittered(self.life, self.jitter)
 
 
 class RowShelf:
@@ -73,9 +91,18 @@ class Landing(NamedTuple):
         """Return the same rows with these ends; None for no limit."""
         return self._replace(expires=np.zeros(len(self.positions)) if expires is None else expires)
 
+    def lives(self, since: float) -> NDArray[np.float64] | None:
+        """Return the seconds each row lives from the monotonic time ``since``; None for ever."""
+        return self.expires - since if self.expires.any() else None
+
 
 class RowBatch:
     """Distinct texts, and the rows found for them so far."""
+
+    changes = False
+    """Whether the value of a key may change: then one that was not written must not be kept."""
+    fresh = False
+    """Whether it must be read from the store now, whoever else is reading."""
 
     def __init__(
         self,
@@ -90,6 +117,7 @@ class RowBatch:
         self.near = near
         self.precision = precision
         self.digests = content_digests(texts) if digests is None else list(digests)
+        self.handles = self.digests
         self.keys = shelf.keys.values(self.digests)
         self.rows: Floats | None = None
         self.origin = np.zeros(len(self.keys), np.int8)
@@ -185,7 +213,7 @@ class RowBatch:
         return [self.texts[i] for i in positions]
 
     def loaded(
-        self, positions: Sequence[int], output: object, expires: NDArray[np.float64] | None
+        self, positions: Sequence[int], output: object, loaded_at: float, ends: Ends
     ) -> Landing:
         """Check a loader's output and take what the precision keeps of it.
 
@@ -205,7 +233,12 @@ class RowBatch:
         except CodecError as error:
             raise LoaderError(f"{self.shelf.label}: {error}") from error
         self._place(positions, self.precision.unpack(rows), LOADED)
-        return Landing(list(positions), rows, np.empty(0)).until(expires)
+        landing = Landing(list(positions), rows, np.empty(0))
+        return landing.until(ends.of(len(positions), loaded_at))
+
+    def nothing(self, _positions: Sequence[int]) -> list[int]:
+        """Return none: a loader has a row for every text."""
+        return []
 
     def _checked(self, output: object, count: int) -> Floats:
         label = self.shelf.label
@@ -225,11 +258,11 @@ class RowBatch:
             raise LoaderError(msg)
         return matrix
 
-    def given(self, rows: Rows) -> Landing:
+    def given(self, rows: Rows, now: float, ends: Ends) -> Landing:
         """Take packed rows that the caller brought, one for each text."""
         positions = list(range(len(self.keys)))
         self._place(positions, self.precision.unpack(rows), LOADED)
-        return Landing(positions, rows, np.empty(0))
+        return Landing(positions, rows, np.empty(0)).until(ends.of(len(positions), now))
 
     # -- results -----------------------------------------------------------------------------
 

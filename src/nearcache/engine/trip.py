@@ -2,21 +2,20 @@
 
 import os
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nearcache.coherence.epochs import stamp
-from nearcache.engine.flights import ABSENT, Failed, Flight, Landed
+from nearcache.engine.flights import ABSENT, NOTHING, Failed, Flight, Landed
 from nearcache.engine.io import IO, Loader
-from nearcache.engine.rows import LOADED, Landing, RowBatch
+from nearcache.engine.rows import LOADED, Ends
 from nearcache.stores.base import HELD, TAKEN, WRITTEN, Fetched
 
 if TYPE_CHECKING:
     from nearcache.engine.engine import Engine
+    from nearcache.engine.sharing import Bell, Sharing
 
 __all__ = ["Trip"]
-
-_FIRST_LOOK, _SLOWEST_LOOK = 0.002, 0.05  # seconds between looks at a lease another process holds
 
 
 class Trip:
@@ -33,7 +32,7 @@ class Trip:
         engine: "Engine",
         io: IO,
         flight: Flight,
-        batch: RowBatch,
+        batch: Any,
         loader: Loader | None,
         life: float | None,
     ) -> None:
@@ -62,7 +61,7 @@ class Trip:
             return
         await self._load(left, self.loader)
 
-    def _settle(self, positions: Sequence[int], *landings: Landing) -> None:
+    def _settle(self, positions: Sequence[int], *landings: Any) -> None:
         """Let the waiters have what is at these positions; install the landings near."""
         evicted = 0
 
@@ -81,25 +80,21 @@ class Trip:
 
     async def _read(self, positions: list[int]) -> list[int]:
         """Take from the store what is there; return the positions that are not."""
-        access = self.engine.access
-        if access is None:
+        sharing = self.engine.sharing
+        if sharing is None:
             return positions
-        keys, groups = self.batch.keys_at(positions), self.batch.shelf.keys.groups
-        fetched = await access.ask(self.io, "fetch", keys, groups)
-        if fetched is None:
-            return positions
-        self.batch.stamp = stamp(fetched.epochs)
-        shown = access.shown(keys, groups, fetched.values)
-        return await self._accept(positions, fetched._replace(values=shown))
+        fetched = await sharing.read(self.io, self.batch, positions)
+        return positions if fetched is None else await self._accept(positions, fetched)
 
     async def _accept(self, positions: list[int], fetched: Fetched) -> list[int]:
         landing, corrupt = self.batch.accept(positions, fetched)
-        if corrupt and self.engine.access is not None:
+        if corrupt and self.engine.sharing is not None:
+            access = self.engine.sharing.access
             self.engine.counters.add(corrupt=len(corrupt))
-            self.engine.access.say("corrupt", "%d stored entries did not verify", len(corrupt))
+            access.say("corrupt", "%d stored entries did not verify", len(corrupt))
             found = dict(zip(positions, fetched.values, strict=True))
             keys = [self.batch.keys[i] for i in corrupt]
-            await self.engine.access.ask(self.io, "drop_corrupt", keys, [found[i] for i in corrupt])
+            await access.ask(self.io, "drop_corrupt", keys, [found[i] for i in corrupt])
         if landing is None:
             return positions
         self._settle(landing.positions, landing)
@@ -111,56 +106,50 @@ class Trip:
     # -- loader ------------------------------------------------------------------------------
 
     async def _load(self, left: list[int], loader: Loader) -> None:
-        pause = _FIRST_LOOK
         size = loader.max_batch or self.engine.options.max_batch
-        while left:
-            steps = [_Chunk(self, left[at : at + size], loader) for at in range(0, len(left), size)]
-            held = await self.io.gather(steps, loader.limit)
-            left = sorted(i for part in held for i in part)
-            if left:  # loading elsewhere; what was ours has been loaded before we wait
-                await self.io.sleep(pause)
-                pause = min(_SLOWEST_LOOK, 1.5 * pause)
+        # before the first lease: who rings between "held by another" and our wait is heard
+        with self._waiting(left) as bell:
+            while left:
+                parts = [left[at : at + size] for at in range(0, len(left), size)]
+                steps = [_Chunk(self, part, loader) for part in parts]
+                held = await self.io.gather(steps, loader.limit)
+                left = sorted(i for part in held for i in part)
+                if left:  # loading elsewhere; what was ours has been loaded before we wait
+                    assert bell is not None, "only a store knows of others"
+                    await bell.wait(self.io)
+
+    def _waiting(self, positions: list[int]) -> AbstractContextManager["Bell | None"]:
+        sharing = self.engine.sharing
+        return sharing.waiting(self.batch.keys_at(positions)) if sharing else nullcontext()
 
     async def load_chunk(self, positions: list[int], loader: Loader) -> list[int]:
         """Load what nobody else is loading; return the positions somebody else is."""
-        access, keeper, token = self.engine.access, self.engine.keeper, os.urandom(16)
+        sharing, token = self.engine.sharing, os.urandom(16)
         answers = None
-        # a store that still has what we know to be forgotten must not give it back
-        if self.batch.stamp and access is not None and not access.undelivered:
-            keys, mark = self.batch.keys_at(positions), self.batch.marked()
-            answers = await access.ask(
-                self.io, "lease", keys, token, self.engine.options.lease, mark
-            )
-        if answers is None or keeper is None:
+        if sharing is not None:
+            answers = await sharing.lease(self.io, self.batch, positions, token)
+        if sharing is None or answers is None:
             await self.call(positions, loader)
             return []
         pairs = list(zip(positions, answers, strict=True))
         taken = [i for i, answer in pairs if answer is TAKEN]
         came = {i: answer for i, answer in pairs if isinstance(answer, bytes)}
         if came:
-            taken = sorted([*taken, *await self._adopt(came)])
+            taken = sorted([*taken, *await self._adopt(sharing, came)])
         if taken:
             keys = self.batch.keys_at(taken)
-            with keeper.holding(keys, token):
+            with sharing.keeper.holding(keys, token):
                 try:
                     await self.call(taken, loader, token)
                 except BaseException:
-                    assert access is not None, "a lease was taken"
-                    await access.attempt(self.io, "release", keys, token)
+                    await sharing.access.attempt(self.io, "release", keys, token)
                     raise
         return [i for i, answer in pairs if answer is HELD]
 
-    async def _adopt(self, came: dict[int, bytes]) -> list[int]:
+    async def _adopt(self, sharing: "Sharing", came: dict[int, bytes]) -> list[int]:
         """Take entries another process wrote meanwhile; return the positions of unusable ones."""
-        fetched = await self._as_fetched(came)
+        fetched = await sharing.came(self.io, self.batch, came)
         return list(came) if fetched is None else await self._accept(list(came), fetched)
-
-    async def _as_fetched(self, entries: dict[int, bytes]) -> Fetched | None:
-        """Return entries that a script gave back, with the times that a fetch would have."""
-        sent = self.engine.clock()
-        assert self.engine.access is not None, "only a store gives entries"
-        now = await self.engine.access.ask(self.io, "now")
-        return None if now is None else Fetched(list(entries.values()), [], now, sent)
 
     async def call(self, positions: list[int], loader: Loader, token: bytes | None = None) -> None:
         """Call the loader, keep the result in both tiers, and let the waiters have it."""
@@ -169,8 +158,8 @@ class Trip:
         try:
             output = await self.io.load(loader, batch.inputs(positions), self.flight)
             loaded_at = engine.clock()
-            lives = engine.lives(self.life, len(positions))
-            landing = batch.loaded(positions, output, None if lives is None else loaded_at + lives)
+            ends = Ends(self.life, engine.options.jitter)
+            landing = batch.loaded(positions, output, loaded_at, ends)
         except Exception as error:
             engine.counters.add(load_failures=1)
             keys = frozenset(batch.keys_at(positions))
@@ -179,41 +168,40 @@ class Trip:
         engine.counters.add(loads=len(positions), load_seconds=loaded_at - started)
         engine.events.emit("load", batch.shelf.label, len(positions))
         if self.life == 0:
-            self._settle(positions)
-        elif token is None:
+            landing = landing.only(set())
+        nothing = batch.nothing(positions)
+        if nothing:
+            keys_of_nothing = batch.keys_at(nothing)
+            engine.flights.land(self.flight, dict.fromkeys(keys_of_nothing, NOTHING))
+            gone = set(nothing)
+            positions = [i for i in positions if i not in gone]
+        if token is not None and engine.sharing is not None:
+            unkept = sorted({*nothing, *positions} - set(landing.positions))
+            if unkept:
+                keys_unkept = batch.keys_at(unkept)
+                await engine.sharing.access.attempt(self.io, "release", keys_unkept, token)
+        if token is None or engine.sharing is None:
             self._settle(positions, landing)
         else:
-            self._settle(positions, *await self._fill(landing, token, loaded_at))
+            kept = await self._fill(engine.sharing, landing, token)
+            self._settle(positions, *kept)
 
-    async def _fill(self, landing: Landing, token: bytes, loaded_at: float) -> list[Landing]:
+    async def _fill(self, sharing: "Sharing", landing: Any, token: bytes) -> list[Any]:
         """Write what was loaded; return what may be near.
 
         Where another process was first, its entry is taken instead, so that all have the same
-        bits. Where the lease is gone the text was forgotten during the load: kept nowhere.
+        bits. Where the lease is gone the key was forgotten during the load: kept nowhere.
         """
-        access, batch = self.engine.access, self.batch
-        assert access is not None, "a lease was taken"
-        now = await access.ask(self.io, "now")
-        if now is None:
-            return [landing]
-        lives = None if self.life is None else landing.expires - loaded_at
-        entries = batch.pack(landing, None if lives is None else now + lives)
-        keys = batch.keys_at(landing.positions)
-        answers = await access.ask(
-            self.io,
-            "fill",
-            keys,
-            entries,
-            token,
-            batch.marked(),
-            None if lives is None else lives.tolist(),
-        )
+        batch = self.batch
+        if not landing.positions:
+            return []
+        answers = await sharing.fill(self.io, batch, landing, token)
         if answers is None:
             return [landing]
         pairs = list(zip(landing.positions, answers, strict=True))
         installed = [landing.only({i for i, answer in pairs if answer is WRITTEN})]
         first = {i: answer for i, answer in pairs if isinstance(answer, bytes)}
-        fetched = await self._as_fetched(first) if first else None
+        fetched = await sharing.came(self.io, batch, first) if first else None
         if fetched is not None:
             adopted, _ = batch.accept(list(first), fetched, LOADED)
             if adopted is not None:
@@ -234,7 +222,8 @@ class _Chunk:
     loader: Loader
 
     def _keys(self) -> Iterable[bytes]:
-        return self.trip.batch.keys_at(self.positions)
+        keys: list[bytes] = self.trip.batch.keys_at(self.positions)
+        return keys
 
     def start(self) -> Coroutine[Any, Any, list[int]]:
         self.trip.flight.aloft.update(self._keys())

@@ -31,6 +31,7 @@ class Loader:
 
     def __init__(self, call):
         self.call = call
+        self.crowd = self
 
     def turn(self):
         return nullcontext()

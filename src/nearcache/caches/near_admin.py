@@ -1,0 +1,65 @@
+"""The cold corner of a cache of any values."""
+
+from typing import TYPE_CHECKING, Any
+
+from nearcache.engine.values import EPOCH, READ_AT, SIZE
+from nearcache.keys import check_key
+from nearcache.near.curve import Histogram, MissRatioCurve, measured
+from nearcache.options import check_count
+
+if TYPE_CHECKING:
+    from nearcache.caches.values import ValueTiers
+
+__all__ = ["NearAdmin"]
+
+
+class NearAdmin:
+    """What is seldom needed; reached as ``cache.admin``."""
+
+    def __init__(self, tiers: "ValueTiers") -> None:
+        self._tiers = tiers
+
+    def resize(self, *, max_entries: int | None = None, max_bytes: int | None = None) -> None:
+        """Change the near tier's budgets; what no longer fits leaves at once."""
+        near = self._tiers.engine.near
+        entries = near.max_entries if max_entries is None else max_entries
+        size = near.max_bytes if max_bytes is None else max_bytes
+        near.resize(
+            check_count("max_entries", entries, least=0), check_count("max_bytes", size, least=0)
+        )
+
+    def inspect(self, key: Any) -> dict[str, object] | None:
+        """Return what near knows of a key, without touching it, or None.
+
+        ``verified_ago``: how many seconds ago it was surely what the store had. ``servable``:
+        whether a get would be answered from it now.
+        """
+        shelf, clock = self._tiers.shelf, self._tiers.engine.clock
+        key = check_key(key)
+        found = shelf.near.tier.peek(shelf.near_key(key))
+        if found is None:
+            return None
+        held, expiry, hits, size = found
+        now = clock()
+        return {
+            "key": shelf.keys.name(key).decode("utf-8", "backslashreplace"),
+            "seconds_left": None if expiry == 0 else expiry - now,
+            "bytes": size,
+            "value_bytes": held[SIZE],
+            "hits": hits,
+            "verified_ago": max(0.0, now - max(held[EPOCH].heard, held[READ_AT])),
+            "servable": shelf.servable(held, now - shelf.bound),
+        }
+
+    def entries(self) -> list[Any]:
+        """Return the keys of this namespace that are near, servable or not."""
+        shelf = self._tiers.shelf
+        return shelf.near.keys(shelf.name)
+
+    def miss_ratio_curve(self) -> MissRatioCurve:
+        """Return what the near tier's miss ratio would be at other sizes, as of now."""
+        return measured(Histogram(*self._tiers.engine.near.histogram()))
+
+    def check(self) -> None:
+        """Raise AssertionError where the cache is inconsistent."""
+        self._tiers.engine.check()

@@ -1,0 +1,411 @@
+"""The cache of any values for asynchronous programs: the source of both faces.
+
+The blocking class (``caches/near.py``) drives the same coroutines by hand.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from nearcache.caches.near_admin import NearAdmin
+from nearcache.caches.near_loaders import SingleLoader, ValueLoader
+from nearcache.caches.tiers import describe, remake, travelling
+from nearcache.caches.values import ValueTiers
+from nearcache.engine.io import AsyncIO, BlockingIO
+from nearcache.engine.rows import ABSENT, Ends
+from nearcache.engine.values import ValueBatch
+from nearcache.entry import MISSING
+from nearcache.errors import ConfigError
+from nearcache.events import Subscriber
+from nearcache.keys import check_key
+from nearcache.near.policies.base import Policy
+from nearcache.options import Options, check_staleness, effective_ttl
+from nearcache.stats import Stats
+
+if TYPE_CHECKING:
+    from nearcache.caches.checks import Ttl
+    from nearcache.caches.near import NearCache
+
+__all__ = ["AsyncNearCache"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+
+class AsyncNearCache(Generic[K, V]):
+    """Any values in two tiers for asynchronous programs; the same names as ``NearCache``.
+
+    What may touch the store or a loader is awaited. Thread-safe; serves several event loops.
+    """
+
+    def __init__(
+        self,
+        store: object = None,
+        *,
+        namespace: str,
+        codec: object = "json",
+        type: object = None,  # noqa: A002  what the codecs of others call it
+        max_entries: int = 10_000,
+        max_bytes: int | None = None,
+        ttl: float | None = 300.0,
+        policy: str | Policy = "adaptive",
+        options: Options = Options(),  # noqa: B008  frozen
+    ) -> None:
+        tiers = ValueTiers(
+            {
+                "store": store,
+                "namespace": namespace,
+                "codec": codec,
+                "type": type,
+                "max_entries": max_entries,
+                "max_bytes": max_bytes,
+                "ttl": ttl,
+                "policy": policy,
+                "options": options,
+            }
+        )
+        self._set(tiers, tiers.async_io)
+
+    def _set(self, tiers: ValueTiers, io: AsyncIO | BlockingIO) -> None:
+        self._tiers, self._io = tiers, io
+        # what a near hit needs, close at hand
+        shelf = tiers.shelf
+        self._clock = tiers.engine.clock
+        self._bound = shelf.bound
+        self._find = shelf.finder()
+        self._cells = tiers.near_hits.cell
+        self._events = tiers.engine.events
+
+    @classmethod
+    def _face(cls, tiers: ValueTiers, io: AsyncIO | BlockingIO) -> "AsyncNearCache[K, V]":
+        face = cls.__new__(cls)
+        face._set(tiers, io)
+        return face
+
+    def as_sync(self) -> "NearCache[K, V]":
+        """Return the blocking face of this same cache."""
+        from nearcache.caches.near import NearCache
+
+        return NearCache._face(self._tiers)
+
+    def as_async(self) -> "AsyncNearCache[K, V]":
+        """Return this cache."""
+        return self
+
+    def view(self, name: str) -> "AsyncNearCache[K, V]":
+        """Return the same cache under a sub-namespace that nothing outside can name."""
+        tiers = self._tiers.view(name)
+        return self._face(tiers, tiers.async_io if isinstance(self._io, AsyncIO) else self._io)
+
+    # -- get ---------------------------------------------------------------------------------
+
+    def near_value(self, key: Any) -> Any:
+        """Return the value of a key that is near and may be served, or MISSING; never raises.
+
+        The warm path: no coroutine, no lock.
+        """
+        try:
+            held = self._find(key)
+        except TypeError:  # unhashable: refused elsewhere
+            return MISSING
+        if held is None or self._tiers.engine.closed:
+            return MISSING
+        value, decode, _, epoch, read_at, groups, size = held
+        since = self._clock() - self._bound
+        if epoch.heard <= since and read_at <= since:
+            return MISSING
+        for group, token in groups:
+            if group.token is not token:
+                return MISSING
+        cell = self._cells()
+        cell[0] += 1
+        cell[1] += size
+        if self._events:
+            self._events.emit("hit", "near", 1)
+        return value if decode is None else decode(value)
+
+    async def get(self, key: K, default: Any = None, *, max_staleness: float | None = None) -> Any:
+        """Return the value of a key, or ``default``.
+
+        max_staleness: seconds the answer may be behind; 0 reads through.
+        """
+        if max_staleness is None:
+            value = self.near_value(key)
+            if value is not MISSING:
+                return value
+        batch = self._batch([key], staleness=max_staleness)
+        await self._resolve(batch, None, None)
+        return default if batch.origin[0] == ABSENT else batch.value(0)
+
+    async def get_batch(
+        self, keys: Sequence[K], default: Any = None, *, max_staleness: float | None = None
+    ) -> list[Any]:
+        """Return the value of each key, ``default`` for those that are nowhere."""
+        return await self._answer(keys, default, None, None, max_staleness)
+
+    async def contains(self, key: K) -> bool:
+        """Say whether any tier has a key."""
+        return await self.get(key, MISSING) is not MISSING
+
+    async def get_or_load(
+        self,
+        key: K,
+        loader: Callable[[], Any],
+        ttl: "Ttl" = ...,
+        tags: Sequence[str] = (),
+        *,
+        max_staleness: float | None = None,
+    ) -> Any:
+        """Return the value of a key; from ``loader()`` where no tier has it.
+
+        loader: sync or async; returns a value, ``Loaded(value, ttl=…, tags=…)``, or MISSING, which
+            is returned and not kept. What it raises passes unchanged. However many callers want
+            the key, in threads, tasks and processes, it runs once.
+        """
+        if max_staleness is None:
+            value = self.near_value(key)
+            if value is not MISSING:
+                return value
+        life = effective_ttl(ttl, self._tiers.ttl)
+        batch = self._batch([key], tags, staleness=max_staleness, life=life)
+        await self._resolve(batch, SingleLoader(loader, self.options, self._tiers.crowd), life)
+        return MISSING if batch.origin[0] == ABSENT else batch.value(0)
+
+    async def get_or_load_batch(
+        self,
+        keys: Sequence[K],
+        loader: Callable[[list[K]], Any],
+        ttl: "Ttl" = ...,
+        tags: Sequence[str] = (),
+        *,
+        default: Any = None,
+        max_staleness: float | None = None,
+    ) -> list[Any]:
+        """Return the value of each key; ``loader(missing)`` gives a mapping of those nowhere.
+
+        A key that the loader leaves out is absent: ``default``.
+        """
+        life = effective_ttl(ttl, self._tiers.ttl)
+        wrapped = ValueLoader(loader, self.options, self._tiers.crowd)
+        return await self._answer(keys, default, wrapped, life, max_staleness, tags)
+
+    async def _answer(
+        self,
+        keys: Sequence[K],
+        default: Any,
+        loader: Any,
+        life: float | None,
+        staleness: float | None,
+        tags: Sequence[str] = (),
+    ) -> list[Any]:
+        if isinstance(keys, (str, bytes)):
+            msg = "keys is a list of keys, not one; give [key]"
+            raise ConfigError(msg)
+        asked = [check_key(key) for key in keys]
+        batch = self._batch(list(dict.fromkeys(asked)), tags, staleness=staleness, life=life)
+        await self._resolve(batch, loader, life)
+        place = {key: i for i, key in enumerate(batch.handles)}
+        positions = [place[key] for key in asked]
+        return [default if batch.origin[i] == ABSENT else batch.value(i) for i in positions]
+
+    def _batch(
+        self,
+        keys: Sequence[Any],
+        tags: Sequence[str] = (),
+        *,
+        staleness: float | None = None,
+        life: float | None = None,
+    ) -> ValueBatch:
+        shelf = self._tiers.shelf
+        seconds = check_staleness(staleness)
+        if shelf.tracked is None:
+            seconds = None  # nobody else can change anything
+        return ValueBatch(
+            shelf,
+            [check_key(key) for key in keys],
+            [shelf.tag(tag) for tag in _check_tags(tags)],
+            staleness=seconds,
+            life=life,
+        )
+
+    async def _resolve(self, batch: ValueBatch, loader: Any, life: float | None) -> None:
+        engine = self._tiers.engine
+        await engine.listen(self._io)
+        try:
+            left = batch.look_near(range(len(batch.keys)))
+            if left:
+                part = batch if len(left) == len(batch.keys) else batch.part(left)
+                try:
+                    await engine.resolve(self._io, part, loader, life)
+                finally:
+                    if part is not batch:
+                        batch.take(left, part)
+        finally:  # what was answered before a failure counts
+            self._tiers.count(batch)
+
+    # -- put ---------------------------------------------------------------------------------
+
+    async def put(self, key: K, value: V, ttl: "Ttl" = ..., tags: Sequence[str] = ()) -> None:
+        """Keep a value in both tiers.
+
+        Raises: CodecError for what the codec cannot write; nothing is written then.
+        """
+        await self._put([(key, value)], ttl, tags)
+
+    async def put_batch(
+        self,
+        items: Mapping[K, V] | Iterable[tuple[K, V]],
+        ttl: "Ttl" = ...,
+        tags: Sequence[str] = (),
+    ) -> None:
+        """Keep values in both tiers. Of a key given twice the last value stands."""
+        await self._put(items.items() if isinstance(items, Mapping) else items, ttl, tags)
+
+    async def _put(self, items: Iterable[tuple[Any, Any]], ttl: "Ttl", tags: Sequence[str]) -> None:
+        tiers, engine = self._tiers, self._tiers.engine
+        engine.check_open()
+        life = effective_ttl(ttl, tiers.ttl)
+        last = {check_key(key): value for key, value in items}
+        if not last:
+            return
+        batch = self._batch(list(last), tags, life=life)
+        ends = Ends(life, engine.options.jitter)
+        landing = batch.given(list(last.values()), engine.clock(), ends)
+        if life == 0:  # "do not store": nor may an older value be served after this put
+            await engine.forget(self._io, tiers.shelf, batch.handles)
+        else:
+            await engine.write(self._io, batch, landing)
+
+    async def warm(self, items: Mapping[K, V] | Iterable[tuple[K, V]], ttl: "Ttl" = ...) -> int:
+        """Keep (key, value) pairs, ``max_batch`` at a time; return how many."""
+        pairs = items.items() if isinstance(items, Mapping) else items
+        part: dict[K, V] = {}
+        done = 0
+        for key, value in pairs:
+            part[key] = value
+            if len(part) == self.options.max_batch:
+                await self.put_batch(part, ttl)
+                done += len(part)
+                part.clear()
+        await self.put_batch(part, ttl)
+        return done + len(part)
+
+    # -- forget ------------------------------------------------------------------------------
+
+    async def invalidate(self, key: K) -> bool:
+        """Forget a key, in both tiers and every process; say whether any tier here had it."""
+        tiers = self._tiers
+        return bool(await tiers.engine.forget(self._io, tiers.shelf, [check_key(key)]))
+
+    async def invalidate_batch(self, keys: Sequence[K]) -> int:
+        """Forget keys; return how many there were."""
+        asked = list(dict.fromkeys(check_key(key) for key in keys))
+        if not asked:
+            return 0
+        return await self._tiers.engine.forget(self._io, self._tiers.shelf, asked)
+
+    async def invalidate_by_tag(self, tag: str) -> None:
+        """Forget all that was put or loaded with a tag. Cost: one write, however many there are."""
+        (tag,) = _check_tags([tag])
+        group = self._tiers.shelf.tag(tag)
+        await self._tiers.engine.forget_group(self._io, group, [])
+
+    async def clear(self) -> int:
+        """Forget everything in this namespace, in both tiers and every process.
+
+        Returns the near entries dropped here.
+        """
+        shelf = self._tiers.shelf
+        return await self._tiers.engine.forget_group(self._io, shelf.everything, [shelf])
+
+    async def cleanup_expired(self) -> int:
+        """Drop what has expired, from near and from a store that does not do so itself.
+
+        Returns the near entries dropped. No lock is held longer than about a millisecond.
+        """
+        self._tiers.engine.check_open()
+        dropped: int = self._tiers.engine.near.expire()
+        await self._tiers.engine.purge(self._io)
+        return dropped
+
+    # -- the rest ----------------------------------------------------------------------------
+
+    @property
+    def options(self) -> Options:
+        """The options this cache was made with."""
+        return self._tiers.engine.options
+
+    @property
+    def size(self) -> int:
+        """Entries near, views included."""
+        return len(self._tiers.engine.near)
+
+    @property
+    def max_size(self) -> int:
+        """The most entries near."""
+        most: int = self._tiers.engine.near.max_entries
+        return most
+
+    @property
+    def link(self) -> str:
+        """What the link to the store is doing: "tracking" is well; "none" without a store."""
+        tracked = self._tiers.shelf.tracked
+        return "none" if tracked is None else tracked.link_state
+
+    @property
+    def admin(self) -> NearAdmin:
+        """The corner for rare things."""
+        return NearAdmin(self._tiers)
+
+    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
+        """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
+
+        Events: hit, miss, load, evict, invalidate, store_error, link. A callback that raises is
+        logged, never felt.
+        """
+        return self._tiers.engine.events.subscribe(callback)
+
+    def get_stats(self) -> Stats:
+        """Return what happened so far; a snapshot."""
+        return self._tiers.stats()
+
+    def reset_stats(self) -> None:
+        """Count from zero again."""
+        self._tiers.stats()
+        self._tiers.engine.reset_stats()
+
+    async def close(self) -> None:
+        """End: leave the link, close the store if this cache made it. May be called again.
+
+        Closing a view does nothing: it lives as long as the cache it is a view of.
+        """
+        await self._tiers.close(self._io)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return describe(self, self._tiers)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return remake, (type(self), travelling(self._tiers))
+
+
+def _check_tags(tags: Sequence[str]) -> Sequence[str]:
+    if isinstance(tags, (str, bytes)):
+        msg = "tags is a list of str, not one; give [tag]"
+        raise ConfigError(msg)
+    for tag in tags:
+        if not isinstance(tag, str) or not tag:
+            msg = f"a tag is a str, not empty; not {tag!r}"
+            raise ConfigError(msg)
+    return list(dict.fromkeys(tags))

@@ -1,0 +1,112 @@
+"""The tiers of a cache of any values, and counting what it does."""
+
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from nearcache.caches.near_loaders import Crowd
+from nearcache.caches.tiers import Tiers
+from nearcache.clock import Clock
+from nearcache.codecs.base import by_name
+from nearcache.engine.engine import Engine
+from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR
+from nearcache.engine.tracked import Tracked
+from nearcache.engine.values import ValueBatch, ValueNear, ValueShelf
+from nearcache.keys import ValueKeys
+from nearcache.near.pick import object_tier
+from nearcache.options import Options, check_count
+from nearcache.stats import Stats
+from nearcache.stores.base import Store
+
+__all__ = ["ValueTiers"]
+
+_NO_LIMIT = 2**62
+
+
+class ValueTiers(Tiers):
+    """Near tier, store and engine of one namespace of any values."""
+
+    def _near(self, arguments: dict[str, Any], clock: Clock) -> ValueNear:
+        self.codec = by_name(arguments["codec"], arguments["type"])
+        size = arguments["max_bytes"]
+        tier = object_tier(
+            policy=arguments["policy"],
+            max_entries=check_count("max_entries", arguments["max_entries"], least=0),
+            max_bytes=_NO_LIMIT if size is None else check_count("max_bytes", size, least=0),
+            clock=clock,
+        )
+        return ValueNear(tier)
+
+    def _engine(self, near: ValueNear, store: Any, options: Options, clock: Clock) -> Engine:
+        space = near.new_space(self.space.name) if self.is_view else near.root
+        keys = ValueKeys(self.space)
+        shelf = self.shelf = ValueShelf(near, space, keys, self.codec, clock, options)
+        self.near_hits = NearHits()
+        self.crowd = Crowd()
+
+        def share(engine: Engine, store: Store) -> Tracked:
+            shelf.tracked = Tracked(engine, store, shelf)
+            return shelf.tracked
+
+        return Engine(
+            near, store, shelves=lambda: [shelf], share=share, options=options, clock=clock
+        )
+
+    def stats(self) -> Stats:
+        """Return the counts, those of near hits included."""
+        hits, size = self.near_hits.total()
+        if hits:
+            self.engine.counters.add(near_hits=hits, saved_loads=hits, bytes_saved=size)
+        return self.engine.stats()
+
+    def count(self, batch: ValueBatch) -> None:
+        """Count every key asked for once."""
+        near, far = batch.origin.count(NEAR), batch.origin.count(FAR)
+        joined = batch.origin.count(JOINED)
+        absent = batch.origin.count(ABSENT) + batch.origin.count(LOADED)
+        saved = near + far + joined
+        for name, subject, amount in (
+            ("hit", "near", near),
+            ("hit", "store", far),
+            ("miss", batch.shelf.label, absent),
+        ):
+            if amount:
+                self.engine.events.emit(name, subject, amount)
+        self.engine.counters.add(
+            near_hits=near,
+            far_hits=far,
+            misses=absent,
+            coalesced=joined,
+            saved_loads=saved,
+            bytes_saved=batch.bytes_from((NEAR, FAR, JOINED)) if saved else 0,
+        )
+
+
+class NearHits:
+    """Hits and their bytes, counted without a lock: every thread has a cell of its own."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._cells: list[tuple[weakref.ref[threading.Thread], list[int]]] = []
+        self._lock = threading.Lock()
+        self._counted = [0, 0]
+
+    def cell(self) -> list[int]:
+        """Return this thread's [hits, bytes], to add to."""
+        try:
+            cell: list[int] = self._local.cell
+        except AttributeError:
+            cell = self._local.cell = [0, 0]
+            with self._lock:
+                self._cells = [pair for pair in self._cells if pair[1][0] or pair[0]() is not None]
+                self._cells.append((weakref.ref(threading.current_thread()), cell))
+        return cell
+
+    def total(self) -> Sequence[int]:
+        """Return the hits and bytes since the last call."""
+        with self._lock:
+            hits = sum(cell[0] for _, cell in self._cells)
+            size = sum(cell[1] for _, cell in self._cells)
+            before, self._counted = self._counted, [hits, size]
+        return hits - before[0], size - before[1]

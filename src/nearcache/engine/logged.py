@@ -1,0 +1,256 @@
+"""What never changes: near copies serve unasked, and a log says what was forgotten.
+
+The log of the namespace is read at most every ``link_timeout / 2``; fills are first-writer-wins,
+so that all processes have the same bits.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nearcache.coherence.epochs import stamp
+from nearcache.coherence.forgets import Forget, LogReader
+from nearcache.coherence.leases import LeaseKeeper
+from nearcache.engine.access import Access
+from nearcache.engine.flights import Flight
+from nearcache.engine.io import IO
+from nearcache.engine.rows import Landing, RowBatch, RowShelf
+from nearcache.entry import Mark
+from nearcache.errors import StoreError
+from nearcache.keys import KeySpace
+from nearcache.stores.base import Fetched, Store
+
+if TYPE_CHECKING:
+    from nearcache.engine.engine import Engine
+
+__all__ = ["Logged"]
+
+_FIRST_LOOK, _SLOWEST_LOOK = 0.002, 0.05  # seconds between looks at a lease another process holds
+
+
+class Logged:
+    """One namespace of values that never change, shared through a store."""
+
+    def __init__(self, engine: "Engine", store: Store, space: KeySpace) -> None:
+        options = engine.options
+        self._engine = engine
+        self._store = store
+        self._space = space
+        self.reader = LogReader(space.log, options.link_timeout / 2)
+        self.access = Access(
+            store,
+            self,
+            engine.counters,
+            engine.events,
+            engine.clock,
+            strict=options.on_store_error == "raise",
+        )
+        self.keeper = LeaseKeeper(store.renew, options.lease)
+        self._opening: Flight | None = Flight(None, None)
+
+    # -- what other processes forgot ----------------------------------------------------------
+
+    def current(self) -> bool:
+        """Say whether it is not yet time to read the log."""
+        return not self.reader.due(self._engine.clock())
+
+    async def listen(self, io: IO) -> None:
+        """Read the log if it is time, and drop what was forgotten elsewhere."""
+        opening, clock = self._opening, self._engine.clock
+        if not self.reader.due(clock()) or not self.reader.claim(clock()):
+            # until we have a place in the log, nothing read from the store may be kept near
+            if opening is not None:
+                await io.wait(opening, lambda: opening.looked)
+            return
+        if opening is None:
+            if self.reader.may_serve_meanwhile(clock()):
+                # a slow store must not slow a warm hit
+                io.background(self._read_log)
+            else:
+                await self._read_log(io)
+            return
+        opening.loop = io.loop
+        try:
+            await self._read_log(io)
+        finally:
+            self._opening = None
+            opening.looked_in_store()
+
+    async def _read_log(self, io: IO) -> None:
+        reader, asked = self.reader, self._engine.clock()
+        if self._engine.closed:
+            return
+        changes, error = await self.access.attempt(io, "changes", reader.log, reader.cursor)
+        if error is not None:
+            reader.failed()  # copies of what never changes go on serving
+            return
+        reader.heard(asked)
+        first, reader.cursor = not reader.cursor, changes.cursor
+        if first or changes.entries is None:
+            self._gap(sizes_too=not first)
+            return
+        for entry in changes.entries:
+            gone = Forget.unpack(entry, reader.origin)
+            if gone is not None:
+                self._apply(gone)
+
+    def _gap(self, *, sizes_too: bool) -> None:
+        """Drop everything: nobody can say what was forgotten while we did not listen."""
+        for shelf in self._engine.drop_everything():
+            if sizes_too:
+                shelf.forget_size()
+
+    def _apply(self, gone: Forget) -> None:
+        shelves = self._engine.shelves()
+        named = [s for s in shelves if not gone.model or s.keys.identity == gone.model]
+        if not gone.digest:
+            self._engine.drop_shelves(named)
+            return
+        for shelf in named:
+            self._engine.drop_near(shelf, shelf.keys.values([gone.digest]), [gone.digest])
+
+    # -- reading and loading -----------------------------------------------------------------
+
+    async def read(self, io: IO, batch: RowBatch, positions: Sequence[int]) -> Fetched | None:
+        """Read values and epochs in one round trip."""
+        keys, groups = batch.keys_at(positions), batch.shelf.keys.groups
+        fetched: Fetched | None = await self.access.ask(io, "fetch", keys, groups)
+        if fetched is None:
+            return None
+        batch.stamp = stamp(fetched.epochs)
+        return fetched._replace(values=self.access.shown(keys, groups, fetched.values))
+
+    async def came(self, io: IO, _batch: RowBatch, entries: dict[int, bytes]) -> Fetched | None:
+        """Return entries that a script gave back, with the times that a fetch would have."""
+        sent = self._engine.clock()
+        now = await self.access.ask(io, "now")
+        return None if now is None else Fetched(list(entries.values()), [], now, sent)
+
+    async def lease(
+        self, io: IO, batch: RowBatch, positions: Sequence[int], token: bytes
+    ) -> list[bool | bytes] | None:
+        """Claim the right to load what has no valid value."""
+        # a store that still has what we know to be forgotten must not give it back
+        if not batch.stamp or self.access.undelivered:
+            return None
+        seconds = self._engine.options.lease
+        answers: list[bool | bytes] | None = await self.access.ask(
+            io, "lease", batch.keys_at(positions), token, seconds, batch.marked()
+        )
+        return answers
+
+    async def fill(
+        self, io: IO, batch: RowBatch, landing: Landing, token: bytes
+    ) -> list[bool | bytes] | None:
+        """Write what was loaded; where another process was first, its entry is the answer."""
+        now = await self.access.ask(io, "now")
+        if now is None:
+            return None
+        lives = landing.lives(self._engine.clock())
+        answers: list[bool | bytes] | None = await self.access.ask(
+            io,
+            "fill",
+            batch.keys_at(landing.positions),
+            batch.pack(landing, None if lives is None else now + lives),
+            token,
+            batch.marked(),
+            None if lives is None else lives.tolist(),
+        )
+        return answers
+
+    @contextmanager
+    def waiting(self, _keys: Sequence[bytes]) -> Iterator["_Pauses"]:
+        """Look at the lease again and again: nobody tells when it ends."""
+        yield _Pauses()
+
+    # -- writing and forgetting --------------------------------------------------------------
+
+    async def write(self, io: IO, batch: RowBatch, landing: Landing) -> StoreError | None:
+        """Write values whatever is there."""
+        names, access = batch.shelf.keys, self.access
+        entries = [Forget(names.identity, d).pack(self.reader.origin) for d in batch.handles]
+        fetched, error = await access.attempt(io, "fetch", [], names.groups)
+        if fetched is not None:
+            batch.stamp = stamp(fetched.epochs)
+            here = self._engine.clock()
+            lives = landing.lives(here)
+            now = fetched.now + here - fetched.sent
+            packed = batch.pack(landing, None if lives is None else now + lives)
+            seconds = None if lives is None else lives.tolist()
+            _, error = await access.attempt(
+                io, "write", batch.keys, packed, seconds, names.log, entries
+            )
+            if error is None:
+                access.superseded(batch.keys)
+        if error is not None:
+            # the store may hold an older value: what could not be written is forgotten there
+            access.queue_texts(batch.keys, entries)
+        failed: StoreError | None = error
+        return failed
+
+    async def forget(
+        self, io: IO, shelf: RowShelf, handles: Sequence[bytes]
+    ) -> tuple[int, StoreError | None]:
+        """Forget texts by their digests."""
+        stored, groups, access = 0, shelf.keys.groups, self.access
+        keys = shelf.keys.values(handles)
+        entries = [Forget(shelf.keys.identity, d).pack(self.reader.origin) for d in handles]
+        fetched, error = await access.attempt(io, "fetch", keys, groups)
+        if fetched is not None:
+            valid = Mark(0, None, stamp(fetched.epochs))
+            shown = access.shown(keys, groups, fetched.values)
+            stored = sum(value is not None and valid.wins(value) for value in shown)
+            _, error = await access.attempt(io, "forget", keys, shelf.keys.log, entries)
+        if error is not None:
+            access.queue_texts(keys, entries)
+        return stored, error
+
+    async def forget_group(self, io: IO, group: tuple[bytes, Forget]) -> StoreError | None:
+        """Give a model, or everything, a new epoch, and log it."""
+        name, entry = group[0], group[1].pack(self.reader.origin)
+        _, error = await self.access.attempt(io, "forget_group", name, self._space.log, entry)
+        if error is not None:
+            self.access.queue_group(name, entry)
+        return error
+
+    # -- what is queued is delivered like this -------------------------------------------------
+
+    def forget_stored(self, keys: Sequence[bytes], entries: Sequence[bytes]) -> None:
+        """Forget values in the store."""
+        self._store.forget(keys, self._space.log, entries)
+
+    def forget_stored_group(self, group: bytes, entry: bytes) -> None:
+        """Forget a group in the store."""
+        self._store.forget_group(group, self._space.log, entry)
+
+    def everything(self) -> tuple[bytes, bytes]:
+        """Return the group of everything, and its entry."""
+        return self._space.everything, Forget().pack(self.reader.origin)
+
+    def store_is_back(self) -> None:
+        """Let the next operation read the log."""
+        self.reader.hurry()
+
+    # -- life --------------------------------------------------------------------------------
+
+    def start_anew(self) -> None:
+        """Stand nowhere in the log, and hold no lease."""
+        self.reader.start_anew()
+        self._opening = None
+        self.access.start_anew()
+        self.keeper.start_anew()
+
+    def close(self) -> None:
+        """Nothing to end: nobody listens in the background."""
+
+
+class _Pauses:
+    """Longer and longer pauses between looks."""
+
+    def __init__(self) -> None:
+        self._pause = _FIRST_LOOK
+
+    async def wait(self, io: IO) -> None:
+        """Pause."""
+        await io.sleep(self._pause)
+        self._pause = min(_SLOWEST_LOOK, 1.5 * self._pause)

@@ -1,0 +1,681 @@
+"""What may change: a near copy serves as long as a change of it would have been heard.
+
+Every write is a compare-and-set on the version, or on the token of the absence, that was seen
+before it; so one that is executed late, or twice, changes nothing. A write that failed is queued as
+an invalidation, never as a value.
+
+Own writes are heard like those of others. A value of ours is kept near when its write has landed;
+when its echo comes, its head is read once more, for a foreign write may have come right after::
+
+    us                              link                    another process
+    commit v1, keep it near
+                                                            commits v2
+                                    "k changed" (both)
+                                    v1 serves no more
+    the head of k: v2, so drop k
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+from nearcache.coherence.groups import Group, Groups, Ticket, bump_token, bumped_since
+from nearcache.coherence.leases import LeaseKeeper
+from nearcache.coherence.link import DEAD, Epoch, Link, State
+from nearcache.engine.access import Access
+from nearcache.engine.flights import RELEASED, Flight
+from nearcache.engine.io import IO, BlockingIO, run
+from nearcache.engine.values import (
+    EPOCH,
+    GROUPS,
+    HELD_VERSION,
+    READ_AT,
+    Held,
+    ValueBatch,
+    ValueLanding,
+    ValueShelf,
+)
+from nearcache.errors import StoreError, StoreUnavailable
+from nearcache.stores.base import PONG, Changed, Fetched, Store, version_of
+
+if TYPE_CHECKING:
+    from nearcache.engine.engine import Engine
+
+__all__ = ["Tracked", "link_of"]
+
+_ATTEMPTS = 10  # of a write that other writers of its key are in the way of
+_AT_ONCE = 500  # heads per request
+_IDLE = 1.0  # seconds until a thread with nothing to verify ends
+_NEVER = float("-inf")
+_LOOKS_PER_LEASE = 40
+_FIRST_LOOK, _SLOWEST_LOOK = 0.002, 0.05
+
+
+class Tracked:
+    """One namespace of values that may change, shared through a store that says what changed."""
+
+    def __init__(self, engine: "Engine", store: Store, shelf: ValueShelf) -> None:
+        options = engine.options
+        self._engine = engine
+        self._store = store
+        self._shelf = shelf
+        self.space = shelf.keys.space
+        self.bound = options.link_timeout
+        self.access = Access(
+            store,
+            self,
+            engine.counters,
+            engine.events,
+            engine.clock,
+            strict=options.on_store_error == "raise",
+        )
+        self.keeper = LeaseKeeper(store.renew, options.lease)
+        self.epoch: Epoch = DEAD
+        self._link: Link | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._echoes: dict[bytes, bytes] = {}
+        self._bells: dict[bytes, list[Flight]] = {}
+        self._to_verify: dict[bytes, None] = {}
+        self._verifying = threading.Lock()
+        self._news = threading.Event()
+        self._verifier: threading.Thread | None = None
+
+    # -- the link ----------------------------------------------------------------------------
+
+    def current(self) -> bool:
+        """Say yes: every near copy knows itself how long it serves."""
+        return True
+
+    async def listen(self, _io: IO) -> None:
+        """Begin to listen with the first operation."""
+        if self._link is None:
+            with self._engine.flights.lock:
+                if self._link is None:
+                    self._link = link_of(self._store)
+                    self._link.join(self, self._shelf.keys.prefixes)
+
+    @property
+    def link_state(self) -> str:
+        """What the link is doing, in words."""
+        return (State.CLOSED if self._link is None else self._link.state).value
+
+    def linked(self, epoch: Epoch) -> None:
+        """Hear of changes from now on; look again at what was kept while nobody listened."""
+        with self._engine.flights.lock:
+            self._echoes.clear()
+            self._shelf.groups.forget()
+            self.epoch = epoch
+        self._engine.events.emit("link", "tracking", None)
+        self.verify(self._shelf.keys.values(self._shelf.near.keys(self._shelf.name)))
+
+    def lost(self, reason: str) -> None:
+        """Let what is near serve as long as it may; what is read from here on knows no link."""
+        with self._engine.flights.lock:
+            self.epoch = DEAD
+            self._echoes.clear()
+            bells = [bell for bells in self._bells.values() for bell in bells]
+        for bell in bells:
+            bell.looked_in_store()
+        self._engine.events.emit("link", "lost", reason)
+
+    def changed(self, names: Sequence[bytes]) -> None:
+        """Drop what changed, take it from whoever reads it, and wake who waits for it."""
+        keys, again = self._shelf.keys, list[bytes]()
+        ringing: list[Flight] = []
+        with self._engine.flights.lock:
+            for name in names:
+                if name == keys.groups[0]:
+                    self._engine.drop_everything()
+                    self._shelf.groups.changed(name)
+                elif keys.is_group(name):
+                    self._shelf.groups.changed(name)
+                elif (key := keys.key(name)) is not None:
+                    ringing += self._bells.get(name, ())
+                    if self._echoes.pop(name, None) is not None:
+                        self._suspend(self._held(key))
+                        again.append(name)
+                    else:
+                        self._engine.drop_near(self._shelf, [name], [key])
+                elif self._bells:  # of a lease, perhaps
+                    ringing += self._bells.get(name.removesuffix(b":lease"), ())
+        for bell in ringing:
+            bell.looked_in_store()
+        if again:
+            self.verify(again)
+
+    def everything_changed(self) -> None:
+        """Drop all, as after a flush."""
+        with self._engine.flights.lock:
+            self._engine.drop_everything()
+            self._shelf.groups.forget()
+            self._echoes.clear()
+            bells = [bell for bells in self._bells.values() for bell in bells]
+        for bell in bells:
+            bell.looked_in_store()
+
+    def _held(self, key: Any) -> Held | None:
+        found = self._shelf.near.tier.peek(self._shelf.near_key(key))
+        return None if found is None else found[0]
+
+    @staticmethod
+    def _suspend(held: Held | None) -> None:
+        """Let nobody be served this copy until it has been looked at again."""
+        if held is not None:
+            held[EPOCH], held[READ_AT] = DEAD, _NEVER
+
+    def installed(self, name: bytes, held: Held) -> None:
+        """Hear, under the lock, that a write of ours is being kept near."""
+        if held[EPOCH] is not DEAD and self._echoes.get(name) != held[HELD_VERSION]:
+            self._suspend(held)  # its echo came before its reply was handled
+            self.verify([name])
+
+    # -- looking again -------------------------------------------------------------------------
+
+    def verify(self, names: Sequence[bytes]) -> None:
+        """Let a background thread compare near copies with the heads in the store."""
+        if not names:
+            return
+        with self._verifying:
+            self._to_verify.update(dict.fromkeys(names))
+            self._news.set()
+            if self._verifier is None:
+                thread = threading.Thread(
+                    target=_verify, args=(ref(self),), name="nearcache-verify", daemon=True
+                )
+                with suppress(RuntimeError):  # at the interpreter's exit no thread can be started
+                    thread.start()
+                    self._verifier = thread
+
+    def verify_some(self) -> bool:
+        """Look at the next names; say whether there were any."""
+        with self._verifying:
+            names = list(self._to_verify)[:_AT_ONCE]
+            for name in names:
+                del self._to_verify[name]
+            self._news.clear()
+        if names:
+            run(self._verify(BlockingIO(), names))
+        return bool(names)
+
+    def rest(self) -> bool:
+        """End the verifying thread if there is nothing to do; say whether it ends."""
+        with self._verifying:
+            if self._to_verify:
+                return False
+            self._verifier = None
+            return True
+
+    async def _verify(self, io: IO, names: list[bytes]) -> None:
+        """Read heads; copies of the same version serve on under this epoch, others are dropped."""
+        engine, shelf, epoch = self._engine, self._shelf, self.epoch
+        flight = Flight(shelf.name, None)
+        crew = flight.board()
+        mine, _ = engine.flights.claim(flight, names, range(len(names)))
+        names = [names[i] for i in mine]  # others are being read, and will be replaced
+        try:
+            groups = self._outdated([shelf.everything, *self._groups_of(names)], epoch)
+            ticket = Groups.ticket(groups)
+            fetched, _ = await self.access.attempt(io, "heads", names, [g.name for g in groups])
+            if fetched is None:
+                return
+            found = dict(zip(names, fetched.values, strict=True))
+
+            def confirm(ours: set[bytes]) -> None:
+                if not self._learn(ticket, fetched.epochs, epoch, fetched.sent):
+                    return
+                for name in ours:
+                    self._confirm(name, version_of(found[name]), epoch, fetched.sent)
+
+            engine.flights.land(flight, dict.fromkeys(names, RELEASED), confirm)
+        finally:
+            engine.flights.finish(flight, names)
+            del crew
+
+    def _groups_of(self, names: Sequence[bytes]) -> set[Group]:
+        keys = [self._shelf.keys.key(name) for name in names]
+        held = [self._held(key) for key in keys if key is not None]
+        return {group for one in held if one is not None for group, _ in one[GROUPS]}
+
+    def _confirm(self, name: bytes, version: bytes, epoch: Epoch, sent: float) -> None:
+        key = self._shelf.keys.key(name)
+        held = None if key is None else self._held(key)
+        if held is None or key is None:
+            return
+        if not version or held[HELD_VERSION] != version or name in self._echoes:
+            self._shelf.near.drop(self._shelf.name, [key])
+        elif all(group.epoch is epoch for group, _ in held[GROUPS]):
+            held[EPOCH], held[READ_AT] = epoch, sent
+        elif held[READ_AT] == _NEVER:
+            self._shelf.near.drop(self._shelf.name, [key])
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _outdated(self, groups: Sequence[Group], epoch: Epoch) -> list[Group]:
+        """Return the groups whose tokens have to be read: unknown, or not heard of for long."""
+        since = self._engine.clock() - self.bound / 2
+        return [
+            group
+            for group in groups
+            if group.token is None
+            or (
+                (group.epoch is not epoch or epoch is DEAD)
+                and max(group.read_at, group.epoch.heard) <= since
+            )
+        ]
+
+    def _learn(self, ticket: Ticket, tokens: Sequence[bytes], epoch: Epoch, sent: float) -> bool:
+        """Take tokens that were read; say whether what is near is still of the same everything."""
+        everything, same = self._shelf.everything, True
+        with self._engine.flights.lock:
+            for (group, _), token in zip(ticket, tokens, strict=True):
+                if group is everything and group.was_another(token):
+                    # it was forgotten while we did not hear: what is near does not say of which
+                    # everything it is
+                    self._engine.drop_everything()
+                    same = False
+            Groups.learn(ticket, tokens, epoch, sent)
+        return same
+
+    async def _epochs(
+        self, io: IO, groups: Sequence[Group], life: float | None, epoch: Epoch
+    ) -> list[bytes] | None:
+        """Return the tokens of groups, made where absent, for values that live ``life`` seconds."""
+        ticket, sent = Groups.ticket(groups), self._engine.clock()
+        names = [group.name for group in groups]
+        tokens: list[bytes] | None = await self.access.ask(io, "epochs", names, life)
+        if tokens is not None:
+            self._learn(ticket, tokens, epoch, sent)
+            until = float("inf") if life is None else sent + life
+            for group in groups:
+                group.lives_until = max(group.lives_until, until)
+        return tokens
+
+    async def read(self, io: IO, batch: ValueBatch, positions: Sequence[int]) -> Fetched | None:
+        """Read values; and the tokens of groups that are not known."""
+        epoch = batch.epoch = self.epoch
+        if batch.tags and not await self._know(io, batch, batch.life):
+            return None
+        everything = self._shelf.everything
+        token = everything.token  # before the question is asked whether it is known
+        wanted = [everything] if batch.fresh else self._outdated([everything], epoch)
+        if token is None:
+            wanted = [everything]
+        ticket = Groups.ticket(wanted)
+        keys = batch.keys_at(positions)
+        names = [group.name for group in wanted]
+        fetched: Fetched | None = await self.access.ask(io, "look", keys, names)
+        if fetched is None:
+            return None
+        if wanted:
+            self._learn(ticket, fetched.epochs, epoch, fetched.sent)
+            token = fetched.epochs[0]
+            if not token:
+                made = await self._epochs(io, wanted, None, epoch)
+                if made is None:
+                    return None
+                token = made[0]
+        assert token is not None, "it was known, or has been read"
+        batch.everything = token
+        batch.read_at = fetched.sent
+        if everything.epoch is not epoch:
+            batch.epoch = DEAD
+            batch.read_at = min(fetched.sent, max(everything.read_at, everything.epoch.heard))
+        values = self.access.shown(keys, self._shelf.keys.groups, fetched.values)
+        return await self._opened(io, batch, positions, fetched._replace(values=values))
+
+    async def _opened(
+        self, io: IO, batch: ValueBatch, positions: Sequence[int], fetched: Fetched
+    ) -> Fetched | None:
+        groups = list(batch.open(positions, fetched.values))
+        if groups:
+            wanted = groups if batch.fresh else self._outdated(groups, self.epoch)
+            if wanted:
+                epoch, ticket = self.epoch, Groups.ticket(wanted)
+                names = [group.name for group in wanted]
+                read = await self.access.ask(io, "look", [], names)
+                if read is None:
+                    return None
+                self._learn(ticket, read.epochs, epoch, read.sent)
+        return fetched
+
+    async def _know(self, io: IO, batch: ValueBatch, life: float | None) -> bool:
+        """Have the tokens of a call's own tags, in keys that outlive its values."""
+        epoch, until = self.epoch, float("inf") if life is None else self._engine.clock() + life
+        unknown = [g for g in batch.tags if g.lives_until < until]
+        unknown += [g for g in self._outdated(batch.tags, epoch) if g not in unknown]
+        tokens: dict[Group, bytes] = {}
+        if unknown:
+            made = await self._epochs(io, unknown, life, epoch)
+            if made is None:
+                return False
+            tokens = dict(zip(unknown, made, strict=True))
+        batch.pairs = tuple((g, g.token or tokens.get(g, b"")) for g in batch.tags)
+        return all(token for _, token in batch.pairs)
+
+    async def came(self, io: IO, batch: ValueBatch, entries: dict[int, bytes]) -> Fetched | None:
+        """Take entries that another process wrote meanwhile; a push may have come since."""
+        sent = self._engine.clock()
+        now = await self.access.ask(io, "now")
+        if now is None:
+            return None
+        fetched = Fetched(list(entries.values()), [], now, sent)
+        return await self._opened(io, batch, list(entries), fetched)
+
+    # -- loading -----------------------------------------------------------------------------
+
+    async def lease(
+        self, io: IO, batch: ValueBatch, positions: Sequence[int], token: bytes
+    ) -> list[bool | bytes] | None:
+        """Claim the right to load what has no value, or one that was seen and is of no use."""
+        # a store that still has what we know to be forgotten must not give it back
+        if not batch.everything or self.access.undelivered:
+            return None
+        keys, seen = batch.keys_at(positions), [batch.seen[i] for i in positions]
+        answers: list[bool | bytes] | None = await self.access.ask(
+            io, "claim", keys, seen, token, self._engine.options.lease
+        )
+        return answers
+
+    async def fill(
+        self, io: IO, batch: ValueBatch, landing: ValueLanding, token: bytes
+    ) -> list[bool | bytes] | None:
+        """Write what was loaded, where its lease is still held."""
+        epoch = self.epoch
+        if not await self._know_loaded(io, batch, landing, epoch):
+            return None
+        expected = [token] * len(landing.positions)
+        answers = await self._commit(io, batch, landing, expected, epoch)
+        # where its lease was gone the key was forgotten during the load: kept nowhere
+        return None if answers is None else [answer is True for answer in answers]
+
+    async def _know_loaded(
+        self, io: IO, batch: ValueBatch, landing: ValueLanding, epoch: Epoch
+    ) -> bool:
+        """Have the tokens of tags that the loader named with its value.
+
+        They are read after the load. One that was bumped meanwhile says so (``bump_token``): the
+        value may be of before, so it is written under a token that is no longer current.
+        """
+        tags = {group for i in landing.positions for group in batch.loaded_tags.get(i, ())}
+        if not tags:
+            return True
+        groups = list(tags)
+        tokens = await self._epochs(io, groups, batch.life, epoch)
+        now = await self.access.ask(io, "now")
+        if tokens is None or now is None:
+            return False
+        started = now - (self._engine.clock() - batch.read_at)
+        token_of = {
+            group: os.urandom(16) if bumped_since(token, started) else group.token or token
+            for group, token in zip(groups, tokens, strict=True)
+        }
+        for i in landing.positions:
+            held = batch.held[i]
+            if held is not None and i in batch.loaded_tags:
+                named = tuple((group, token_of[group]) for group in batch.loaded_tags[i])
+                held[GROUPS] = (*batch.pairs, *named)
+        return True
+
+    async def _commit(
+        self,
+        io: IO,
+        batch: ValueBatch,
+        landing: ValueLanding,
+        expected: Sequence[bytes],
+        epoch: Epoch,
+        token: bytes = b"",
+    ) -> list[bool | bytes] | None:
+        """Write where the store still has what is expected; what was written knows its place."""
+        now = await self.access.ask(io, "now")
+        if now is None:
+            return None
+        sent = self._engine.clock()
+        keys = batch.keys_at(landing.positions)
+        noise = os.urandom(8 * len(keys))
+        versions = [noise[at : at + 8] for at in range(0, len(noise), 8)]
+        lives = landing.lives(sent)
+        ends = [0.0 if life is None else now + life for life in lives]
+        entries = batch.pack(landing, versions, ends)
+        if epoch is not DEAD:
+            self._echoes.update(zip(keys, versions, strict=True))
+        lease = self._engine.options.lease if token else 0.0
+        answers: list[bool | bytes] | None = None
+        try:
+            answers = await self.access.ask(
+                io, "commit", keys, entries, expected, lives, self._shelf.keys.log, token, lease
+            )
+        finally:
+            self._place(batch, landing, answers, versions, epoch, sent)
+        return answers
+
+    def _place(
+        self,
+        batch: ValueBatch,
+        landing: ValueLanding,
+        answers: Sequence[bool | bytes] | None,
+        versions: Sequence[bytes],
+        epoch: Epoch,
+        sent: float,
+    ) -> None:
+        """Note of each value that was written its version, and from when its copy counts."""
+        written = [True] * len(versions) if answers is None else [a is True for a in answers]
+        for i, version, done in zip(landing.positions, versions, written, strict=True):
+            held, name = batch.held[i], batch.keys[i]
+            if answers is None or not done:
+                # nothing will echo; or nobody knows whether it will, and then it is a foreign one
+                if self._echoes.get(name) == version:
+                    self._echoes.pop(name, None)
+                continue
+            assert held is not None, "it has just been written"
+            held[HELD_VERSION] = version
+            held[EPOCH] = epoch if all(g.epoch is epoch for g, _ in held[GROUPS]) else DEAD
+            held[READ_AT] = sent if held[EPOCH] is epoch else held[READ_AT]
+
+    @contextmanager
+    def waiting(self, keys: Sequence[bytes]) -> Iterator["_Bell"]:
+        """Return what rings when one of these keys, or its lease, changes."""
+        bell = Flight(None, None)
+        with self._engine.flights.lock:
+            for key in keys:
+                self._bells.setdefault(key, []).append(bell)
+        try:
+            yield _Bell(self, bell)
+        finally:
+            with self._engine.flights.lock:
+                for key in keys:
+                    bells = self._bells.get(key, [])
+                    if bell in bells:
+                        bells.remove(bell)
+                    if not bells:
+                        self._bells.pop(key, None)
+
+    # -- writing and forgetting --------------------------------------------------------------
+
+    async def write(self, io: IO, batch: ValueBatch, landing: ValueLanding) -> StoreError | None:
+        """Write values over what is there; None, or why not all of them could be written."""
+        try:
+            error = await self._write(io, batch, landing)
+        except StoreError as raised:  # for who wants errors raised
+            error = raised
+        if error is None:
+            self.access.superseded(batch.keys)
+            return None
+        # the store may hold an older value, or get this one late: it is forgotten there
+        self.access.queue_texts(batch.keys, [b""] * len(batch.keys))
+        batch.held = [None] * len(batch.held)
+        return error
+
+    async def _write(self, io: IO, batch: ValueBatch, landing: ValueLanding) -> StoreError | None:
+        shelf, epoch, failed = (
+            self._shelf,
+            self.epoch,
+            StoreUnavailable(f"{self._store.address} did not take a write"),
+        )
+        batch.read_at = self._engine.clock()
+        everything = shelf.everything.token
+        if everything is None or self._outdated([shelf.everything], epoch):
+            made = await self._epochs(io, [shelf.everything], None, epoch)
+            if made is None:
+                return failed
+            everything = made[0]
+        batch.everything = everything
+        if not await self._know(io, batch, batch.life):
+            return failed
+        for held in batch.held:
+            if held is not None:
+                held[GROUPS] = batch.pairs
+        token, left = os.urandom(16), landing
+        expected = self._known_versions(batch, landing)
+        if not all(expected):
+            lease = self._engine.options.lease
+            expected = await self.access.ask(io, "expect", batch.keys, token, lease)
+            if expected is None:
+                return failed
+        for _ in range(_ATTEMPTS):
+            answers = await self._commit(io, batch, left, expected, epoch, os.urandom(16))
+            if answers is None:
+                return failed
+            behind = {
+                i: answer
+                for i, answer in zip(left.positions, answers, strict=True)
+                if isinstance(answer, bytes)
+            }
+            if not behind:
+                return None
+            left, expected = left.only(set(behind)), list(behind.values())
+        return StoreUnavailable(f"{self._store.address}: other writers were faster each time")
+
+    def _known_versions(self, batch: ValueBatch, landing: ValueLanding) -> list[bytes]:
+        """Return the versions that near copies have; b"" where one is not known."""
+        held = [self._held(batch.handles[i]) for i in landing.positions]
+        return [b"" if one is None else one[HELD_VERSION] for one in held]
+
+    async def forget(
+        self, io: IO, shelf: ValueShelf, handles: Sequence[Any]
+    ) -> tuple[int, StoreError | None]:
+        """Delete values and leases."""
+        keys = shelf.keys.values(handles)
+        stored, error = await self.access.attempt(io, "revoke", keys, shelf.keys.log)
+        if error is not None:
+            self.access.queue_texts(keys, [b""] * len(keys))
+            return 0, error
+        return int(stored), None
+
+    async def forget_group(self, io: IO, group: Group) -> StoreError | None:
+        """Give a group a new token."""
+        try:
+            now, error = await self.access.attempt(io, "now")
+            if error is None:
+                token, log = bump_token(now), self._shelf.keys.log
+                _, error = await self.access.attempt(io, "bump", group.name, token, log)
+        finally:
+            with self._engine.flights.lock:
+                group.forget()
+        if error is not None:
+            self.access.queue_group(group.name, b"")
+        return error
+
+    # -- what is queued is delivered like this -------------------------------------------------
+
+    def forget_stored(self, keys: Sequence[bytes], _entries: Sequence[bytes]) -> None:
+        """Forget values in the store."""
+        self._store.revoke(keys, self._shelf.keys.log)
+
+    def forget_stored_group(self, group: bytes, _entry: bytes) -> None:
+        """Forget a group in the store."""
+        self._store.bump(group, bump_token(self._store.now()), self._shelf.keys.log)
+
+    def everything(self) -> tuple[bytes, bytes]:
+        """Return the group of everything."""
+        return self._shelf.keys.groups[0], b""
+
+    def store_is_back(self) -> None:
+        """Look again at what was kept while the store did not answer."""
+        self.verify(self._shelf.keys.values(self._shelf.near.keys(self._shelf.name)))
+
+    # -- life --------------------------------------------------------------------------------
+
+    def start_anew(self) -> None:
+        """Trust nothing that the parent's link would hear of; listen anew."""
+        self.epoch = DEAD
+        self._begin()
+        self.access.start_anew()
+        self.keeper.start_anew()
+        if self._link is not None:
+            self._link.start_anew()
+
+    def close(self) -> None:
+        """Hear no more."""
+        if self._link is not None:
+            self._link.leave(self)
+
+
+def _verify(tracked_ref: "ref[Tracked]") -> None:
+    """Look again at near copies, until there is none left to look at for a while."""
+    while True:
+        tracked = tracked_ref()
+        if tracked is None:
+            return
+        if tracked.verify_some():
+            continue
+        news = tracked._news
+        del tracked
+        if not news.wait(_IDLE):
+            tracked = tracked_ref()
+            if tracked is None or tracked.rest():
+                return
+
+
+class _Bell:
+    """Wakes who waits for a key that another process loads."""
+
+    def __init__(self, tracked: Tracked, bell: Flight) -> None:
+        self._tracked = tracked
+        self._bell = bell
+        self._pause = _FIRST_LOOK
+
+    async def wait(self, io: IO) -> None:
+        """Wait for the bell; without a link, and for a holder that died, look now and then."""
+        if self._tracked.epoch is DEAD:
+            self._pause = min(_SLOWEST_LOOK, 1.5 * self._pause)
+            await io.sleep(self._pause)
+            return
+        lease = self._tracked._engine.options.lease
+        await io.wait(self._bell, lambda: self._bell.looked, lease / _LOOKS_PER_LEASE)
+        self._bell.looked = False
+
+
+class _Links:
+    """The links of this process, one per store object."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._links: WeakKeyDictionary[Store, ref[Link]] = WeakKeyDictionary()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start_anew)
+
+    def _start_anew(self) -> None:
+        self._lock = threading.Lock()
+
+    def of(self, store: Store) -> Link:
+        """Return the link of a store, however many caches use it."""
+        with self._lock:
+            known = self._links.get(store)
+            link = None if known is None else known()
+            if link is None:
+                link = Link(store.address, store.stream, names=_names, pong=PONG)
+                self._links[store] = ref(link)
+            return link
+
+
+def _names(message: Any) -> Sequence[bytes] | None:
+    return message.names if isinstance(message, Changed) else None
+
+
+_links = _Links()
+link_of = _links.of

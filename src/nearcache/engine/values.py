@@ -1,0 +1,442 @@
+"""Any values on their way through the tiers: the near tier, the names and the batch of one call.
+
+A near copy is a list, for a hit unpacks it: the value itself, or its bytes and how to decode them;
+its version; the link's epoch before it was asked for; when that was; the groups it belongs to, each
+with the token it was read under; its size. It may be served while ``Trust`` says so.
+"""
+
+import os
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nearcache.codecs.base import Codec
+from nearcache.codecs.values import Envelope, decode_value, encode_value
+from nearcache.coherence.groups import Group, Groups, digest_of_group
+from nearcache.coherence.link import ALWAYS, DEAD, Epoch
+from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, Ends
+from nearcache.entry import MISSING, Loaded
+from nearcache.errors import CodecError, LoaderError, UnknownFormat
+from nearcache.keys import Key, ValueKeys
+from nearcache.near.pick import ObjectTier
+from nearcache.options import Options, effective_ttl
+from nearcache.stores.base import Fetched, version_of
+
+if TYPE_CHECKING:
+    from nearcache.clock import Clock
+    from nearcache.engine.tracked import Tracked
+
+__all__ = ["ValueBatch", "ValueLanding", "ValueNear", "ValueShelf"]
+
+Held = list[Any]
+VALUE, DECODE, HELD_VERSION, EPOCH, READ_AT, GROUPS, SIZE = range(7)
+
+_HELD_BYTES = 200
+"""What a near copy takes beside key and value: the list, its version, its place in time."""
+_KEY_BYTES = 60
+_NEVER = float("-inf")
+
+Pairs = tuple[tuple[Group, bytes], ...]
+
+
+class _Space:
+    """The first part of a view's near keys: no key of a user's begins with one."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class ValueNear:
+    """An object tier that several namespaces share, as the engine sees it.
+
+    The first namespace's keys are the tier's own, so that its hits build no tuple.
+    """
+
+    def __init__(self, tier: ObjectTier) -> None:
+        self.tier = tier
+        self.root = _Space("")
+
+    def new_space(self, name: str) -> Hashable:
+        """Return what begins the near keys of one more namespace."""
+        return _Space(name)
+
+    def near_key(self, space: Hashable, key: Key) -> Hashable:
+        """Return where the tier keeps a key of a namespace."""
+        return key if space is self.root else (space, key)
+
+    def drop(self, space: Hashable, keys: Iterable[Key]) -> int:
+        """Drop keys of a namespace; return how many were there."""
+        return self.tier.drop_many([self.near_key(space, key) for key in keys])
+
+    def drop_shelves(self, spaces: Iterable[Hashable]) -> int:
+        """Drop all of some namespaces; return how many entries there were."""
+        chosen = set(spaces)
+        gone = [near_key for space, _, near_key in self._entries() if space in chosen]
+        return self.tier.drop_many(gone)
+
+    def keys(self, space: Hashable) -> list[Key]:
+        """Return the keys of a namespace that are near."""
+        return [key for other, key, _ in self._entries() if other is space]
+
+    def _entries(self) -> Iterable[tuple[Hashable, Any, Hashable]]:
+        for near_key, _ in self.tier.items():  # noqa: PERF102  a list of pairs, not a dict's
+            if isinstance(near_key, tuple) and isinstance(near_key[0], _Space):
+                yield near_key[0], near_key[1], near_key
+            else:
+                yield self.root, near_key, near_key
+
+    def __len__(self) -> int:
+        return len(self.tier)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tier, name)
+
+
+class ValueShelf:
+    """One namespace: its names, its codec, and what it knows of its groups."""
+
+    def __init__(
+        self,
+        near: ValueNear,
+        space: Hashable,
+        keys: ValueKeys,
+        codec: Codec,
+        clock: "Clock",
+        options: Options,
+    ) -> None:
+        self.name = space
+        self.near = near
+        self.keys = keys
+        self.codec = codec
+        self.clock = clock
+        # how long ago a copy must have been the store's own to be served
+        self.bound = options.link_timeout + options.serve_unverified
+        self.label = keys.space.decode()
+        self.groups = Groups()
+        self.everything = self.groups.group(keys.groups[0])
+        self.tracked: Tracked | None = None
+
+    def tag(self, tag: str) -> Group:
+        """Return the group of a tag."""
+        digest = digest_of_group(tag.encode("utf-8", "surrogatepass"))
+        return self.group(digest)
+
+    def group(self, digest: bytes) -> Group:
+        """Return the group of a digest."""
+        return self.groups.group(self.keys.group(digest), digest)
+
+    def near_key(self, key: Key) -> Hashable:
+        """Return where the near tier keeps a key."""
+        return self.near.near_key(self.name, key)
+
+    def pairs_alone(self, groups: Iterable[Group]) -> Pairs:
+        """Return groups with their tokens, where no other process has a say."""
+        return tuple((g, g.token or g.learn(os.urandom(16), ALWAYS, 0.0)) for g in groups)
+
+    def finder(self) -> Callable[[Any], Held | None]:
+        """Return how to look a key up near, as directly as can be."""
+        get, space = self.near.tier.get, self.name
+        if space is self.near.root:
+            return get
+        return lambda key: get((space, key))
+
+    def servable(self, held: Held, since: float) -> bool:
+        """Say whether a near copy may be served that must be no older than ``since``."""
+        if held[EPOCH].heard <= since and held[READ_AT] <= since:
+            return False
+        return all(group.token is token for group, token in held[GROUPS])
+
+    def start_anew(self) -> None:
+        """Take new locks: after a fork another thread may have held the old ones."""
+        self.groups.start_anew()
+
+    def forget_size(self) -> None:
+        """Nothing: values have no dimension."""
+
+
+class ValueLanding(NamedTuple):
+    """Positions of a batch that are ready for near, and when each ends (monotonic, 0 for never)."""
+
+    positions: list[int]
+    expires: list[float]
+    own: bool = False
+    """Whether this process wrote them to the store just now."""
+
+    def only(self, kept: set[int]) -> "ValueLanding":
+        """Return the part of it at the positions ``kept``."""
+        pairs = [(i, end) for i, end in zip(*self[:2], strict=True) if i in kept]
+        return self._replace(positions=[i for i, _ in pairs], expires=[end for _, end in pairs])
+
+    def lives(self, since: float) -> list[float | None]:
+        """Return the seconds each lives from the monotonic time ``since``; None for ever."""
+        return [end - since if end else None for end in self.expires]
+
+
+class ValueBatch:
+    """Distinct keys of one namespace, and what was found for them so far."""
+
+    changes = True
+
+    def __init__(
+        self,
+        shelf: ValueShelf,
+        keys: Sequence[Key],
+        tags: Sequence[Group] = (),
+        *,
+        staleness: float | None = None,
+        life: float | None = None,
+    ) -> None:
+        self.shelf = shelf
+        self.handles = keys
+        self.keys = shelf.keys.values(keys)
+        self.tags = tags
+        self.life = life
+        self.staleness = staleness
+        self._begin()
+
+    def _begin(self) -> None:
+        count = len(self.keys)
+        self.held: list[Held | None] = [None] * count
+        self.origin = [ABSENT] * count
+        self.shared = False  # values are isolated from each other anyway
+        self.seen = [b""] * count
+        self.everything = b""
+        self.pairs: Pairs = () if self.shelf.tracked else self.shelf.pairs_alone(self.tags)
+        self.loaded_tags: dict[int, list[Group]] = {}
+        self.epoch: Epoch = DEAD
+        self.read_at = _NEVER
+        self._envelopes: dict[int, Envelope] = {}
+        self._damaged: set[int] = set()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it must be read from the store now, whoever else is reading."""
+        return self.staleness == 0
+
+    def keys_at(self, positions: Sequence[int]) -> list[bytes]:
+        """Return the stored names at some positions."""
+        return self.keys if len(positions) == len(self.keys) else [self.keys[i] for i in positions]
+
+    def value(self, position: int) -> Any:
+        """Return what was found at a position, which there is; a copy of the caller's own."""
+        held = self.held[position]
+        assert held is not None, "somebody found it"
+        return held[VALUE] if held[DECODE] is None else held[DECODE](held[VALUE])
+
+    # -- near --------------------------------------------------------------------------------
+
+    def look_near(self, positions: Sequence[int]) -> list[int]:
+        """Take from the near tier what may be served; return the positions that may not."""
+        shelf = self.shelf
+        if self.staleness is not None and self.staleness <= 0:
+            return list(positions)
+        bound = shelf.bound if self.staleness is None else min(shelf.bound, self.staleness)
+        since = shelf.clock() - bound
+        left = []
+        for i in positions:
+            held = shelf.near.tier.get(shelf.near_key(self.handles[i]))
+            if held is None or not shelf.servable(held, since):
+                left.append(i)
+            else:
+                self.held[i], self.origin[i] = held, NEAR
+        return left
+
+    def install(self, landing: ValueLanding, names: set[bytes]) -> int:
+        """Put near what is ours of a landing; return how many others left. Under the lock."""
+        shelf, evicted = self.shelf, 0
+        for i, end in zip(landing.positions, landing.expires, strict=True):
+            held, name = self.held[i], self.keys[i]
+            if held is None or name not in names or held[READ_AT] == _NEVER:
+                continue
+            if landing.own and shelf.tracked is not None and held[HELD_VERSION]:
+                shelf.tracked.installed(name, held)
+            key = self.handles[i]
+            size = held[SIZE] + len(name) + _KEY_BYTES + _HELD_BYTES
+            evicted += shelf.near.tier.put(shelf.near_key(key), held, end, size)
+        return evicted
+
+    # -- store -------------------------------------------------------------------------------
+
+    def open(self, positions: Sequence[int], values: Sequence[bytes | None]) -> set[Group]:
+        """Read entries as far as their envelopes; return the groups whose tokens decide."""
+        groups: set[Group] = set()
+        for i, data in zip(positions, values, strict=True):
+            self.seen[i] = version_of(data)
+            self._envelopes.pop(i, None)
+            if data is None:
+                continue
+            try:
+                envelope = decode_value(data, self.keys[i])
+            except UnknownFormat:
+                continue  # of a later version, perhaps: a miss, and let alone
+            except CodecError:
+                self._damaged.add(i)
+                continue
+            self._envelopes[i] = envelope
+            groups.update(self.shelf.group(digest) for digest, _ in envelope.groups)
+        return groups
+
+    def accept(
+        self, positions: Sequence[int], fetched: Fetched, origin: int = FAR
+    ) -> tuple[ValueLanding | None, list[int]]:
+        """Take what is valid of the entries that were opened; also say which are damaged."""
+        here: list[int] = []
+        expires: list[float] = []
+        damaged = [i for i in positions if i in self._damaged]
+        self._damaged.difference_update(damaged)
+        for i in positions:
+            envelope = self._envelopes.pop(i, None)
+            if envelope is None or not self._is_current(envelope, fetched.now):
+                continue
+            pairs = self._pairs(envelope)
+            if pairs is None:
+                continue
+            try:
+                held = self._hold(envelope.payload, envelope.version, pairs)
+            except CodecError:
+                damaged.append(i)
+                continue
+            self.held[i], self.origin[i] = held, origin
+            here.append(i)
+            left = envelope.expiry - fetched.now
+            expires.append(fetched.sent + left if envelope.expiry else 0.0)
+        return (ValueLanding(here, expires) if here else None), damaged
+
+    def _is_current(self, envelope: Envelope, now: float) -> bool:
+        return (
+            envelope.kind == self.shelf.codec.kind
+            and envelope.everything == self.everything
+            and not 0 < envelope.expiry <= now
+        )
+
+    def _pairs(self, envelope: Envelope) -> Pairs | None:
+        """Return an entry's groups with their tokens, or None if one of them was forgotten."""
+        pairs = []
+        for digest, token in envelope.groups:
+            group = self.shelf.group(digest)
+            current = group.token
+            if current != token:
+                return None
+            pairs.append((group, current))
+        return tuple(pairs)
+
+    def _hold(self, payload: bytes, version: bytes, pairs: Pairs) -> Held:
+        codec = self.shelf.codec
+        value = codec.decode(payload)
+        if codec.shares(value):
+            held: Held = [value, None, version]
+        else:
+            held = [payload, codec.decode, version]
+        epoch, read_at = self.epoch, self.read_at
+        for group, _ in pairs:
+            if group.epoch is not epoch:
+                epoch, read_at = DEAD, min(read_at, max(group.read_at, group.epoch.heard))
+        return [*held, epoch, read_at, pairs, len(payload)]
+
+    def pack(
+        self, landing: ValueLanding, versions: Sequence[bytes], ends: Sequence[float]
+    ) -> list[bytes]:
+        """Return the entries to store; ``ends`` are in the store's time, 0 for never."""
+        parts = zip(landing.positions, versions, ends, strict=True)
+        return [self._entry(i, version, end) for i, version, end in parts]
+
+    def _entry(self, position: int, version: bytes, end: float) -> bytes:
+        held = self.held[position]
+        assert held is not None, "it is about to be written"
+        value, decode, *_, pairs, _ = held
+        payload = self.shelf.codec.encode(value) if decode is None else value
+        return encode_value(
+            self.shelf.codec.kind,
+            payload,
+            name=self.keys[position],
+            version=version,
+            expiry=end,
+            dead_at=end,
+            everything=self.everything,
+            groups=[(group.digest, token) for group, token in pairs],
+        )
+
+    # -- values from here ----------------------------------------------------------------------
+
+    def inputs(self, positions: Sequence[int]) -> list[Key]:
+        """Return what the loader is asked for."""
+        if self.read_at == _NEVER:  # else it is earlier, from the look into the store
+            self.read_at = self.shelf.clock()
+        return [self.handles[i] for i in positions]
+
+    def loaded(
+        self, positions: Sequence[int], output: Any, loaded_at: float, ends: Ends
+    ) -> ValueLanding:
+        """Take a loader's answers: a value or ``Loaded`` each, MISSING where there is none.
+
+        Raises: LoaderError for what cannot be stored; nothing of this call is taken then.
+        """
+        taken: list[tuple[int, Held, float | None]] = []
+        for i, answer in zip(positions, output, strict=True):
+            if answer is MISSING:
+                continue
+            value, ttl, tags = answer if isinstance(answer, Loaded) else Loaded(answer)
+            ttl = effective_ttl(ttl, ends.life)
+            pairs = self.pairs
+            if tags:
+                self.loaded_tags[i] = [self.shelf.tag(tag) for tag in tags]
+                if self.shelf.tracked is None:
+                    pairs = (*pairs, *self.shelf.pairs_alone(self.loaded_tags[i]))
+            try:
+                taken.append((i, self._fresh(value, pairs), ttl))
+            except CodecError as error:
+                raise LoaderError(f"{self.shelf.label}: {error}") from error
+        for i, held, _ in taken:
+            self.held[i], self.origin[i] = held, LOADED
+        kept = [(i, ttl) for i, _, ttl in taken if ttl != 0]
+        ends_of_kept = [ends._replace(life=ttl).one(loaded_at) for _, ttl in kept]
+        return ValueLanding([i for i, _ in kept], ends_of_kept, own=True)
+
+    def nothing(self, positions: Sequence[int]) -> list[int]:
+        """Return the positions for which the loader had nothing."""
+        return [i for i in positions if self.held[i] is None]
+
+    def given(self, values: Sequence[Any], now: float, ends: Ends) -> ValueLanding:
+        """Take values that the caller brought, one for each key.
+
+        Raises: CodecError for what cannot be stored.
+        """
+        self.read_at = now
+        held = [self._fresh(value, self.pairs) for value in values]
+        self.held, self.origin = list(held), [LOADED] * len(held)
+        return ValueLanding(list(range(len(held))), [ends.one(now) for _ in held], own=True)
+
+    def _fresh(self, value: Any, pairs: Pairs) -> Held:
+        codec = self.shelf.codec
+        payload = codec.encode(value)
+        alone = self.shelf.tracked is None
+        place = [b"", ALWAYS if alone else DEAD, self.read_at, pairs, len(payload)]
+        if codec.shares(value):
+            return [value, None, *place]
+        return [payload, codec.decode, *place]
+
+    def part(self, positions: Sequence[int]) -> "ValueBatch":
+        """Return a batch of some of its keys."""
+        part = copy(self)
+        part.handles = [self.handles[i] for i in positions]
+        part.keys = [self.keys[i] for i in positions]
+        part._begin()
+        return part
+
+    def take(self, positions: Sequence[int], part: "ValueBatch") -> None:
+        """Take what a part got."""
+        for i, held, origin in zip(positions, part.held, part.origin, strict=True):
+            self.held[i], self.origin[i] = held, origin
+
+    def bytes_from(self, origins: Sequence[int]) -> int:
+        """Return the bytes of the values that came from there."""
+        pairs = zip(self.held, self.origin, strict=True)
+        return sum(held[SIZE] for held, origin in pairs if held is not None and origin in origins)
+
+    def taken_from(self, other: "ValueBatch", positions: Sequence[int]) -> None:
+        """Take what another batch of the same namespace got."""
+        there = {key: i for i, key in enumerate(other.keys)}
+        for i in positions:
+            self.held[i], self.origin[i] = other.held[there[self.keys[i]]], JOINED
