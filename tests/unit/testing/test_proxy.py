@@ -96,9 +96,9 @@ def connect(proxy):
     with contextlib.ExitStack() as stack:
 
         def start():
-            return stack.enter_context(
-                socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
-            )
+            wire = socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a chunk is a chunk
+            return stack.enter_context(wire)
 
         yield start
 
@@ -218,7 +218,7 @@ def test_a_delay_is_no_queue_for_chunks(client, proxy):
 def test_changing_the_delay_does_not_reorder(client, proxy):
     sent = b""
     for number in range(60):
-        proxy.delay(to_server=random.Random(number).choice([0.0, 0.01, 0.1]))
+        proxy.delay(to_server=[0.1, 0.0, 0.01][number % 3])
         client.sendall(word := b"<%d>" % number)
         sent += word
     assert hear(client, len(sent)) == sent
@@ -281,6 +281,7 @@ def test_who_sends_into_a_black_hole_is_blocked_in_the_end_and_nothing_is_lost(c
     with pytest.raises(TimeoutError):
         while sent < 1 << 30:
             sent += client.send(data[sent % len(data) :])
+    assert sent < 100_000_000
     client.settimeout(20)
     proxy.heal()
     expected = (data * (sent // len(data) + 1))[:sent]
@@ -337,6 +338,15 @@ def test_what_a_dropping_black_hole_swallowed_ends_the_connection(client, connec
         with pytest.raises(ConnectionResetError):
             wire.recv(1)
     assert talk(connect(), b"new") == b"new"
+
+
+def test_what_was_said_before_a_fault_is_passed_on_before_it(client, proxy):
+    for _ in range(50):
+        client.sendall(b"before")
+        proxy.black_hole(to_client=False)
+        assert proxy.bytes_to_server % 6 == 5  # hello, and every "before"
+        assert hear(client, 6) == b"before"
+        proxy.heal()
 
 
 # Ends
@@ -410,6 +420,17 @@ def test_a_connection_to_a_server_that_is_gone_is_reset(client, connect, proxy, 
     until(lambda: proxy.connections == 1)  # the client's, which has not said that it is done
     client.close()
     until(lambda: proxy.connections == 0)
+
+
+def test_who_writes_to_a_server_that_has_left_is_reset():
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        with FaultProxy("127.0.0.1", door.getsockname()[1]) as proxy:
+            with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as wire:
+                door.accept()[0].close()
+                assert wire.recv(1) == b""
+                with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                    until(lambda: wire.send(b"are you there?") == 0)
+            assert proxy.connections == 0
 
 
 # Tracked and untracked
