@@ -89,7 +89,7 @@ class Nemesis:
     def _undo(self, moment: float) -> None:
         for each in [each for each in self._active if each[0] <= moment]:
             self._active.remove(each)
-            self._note(f"ends {each[1]}")
+            self.note(f"ends {each[1]}")
             each[2]()
 
     def heal(self) -> None:
@@ -98,7 +98,7 @@ class Nemesis:
         for proxy in self.proxies:
             proxy.heal()
         self._busy.clear()
-        self._note("healed")
+        self.note("healed")
 
     def close(self) -> None:
         """End the proxies and the server."""
@@ -108,9 +108,10 @@ class Nemesis:
             proxy.close()
         self.server.stop()
 
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """Write down what happens, and when."""
         self.log.append(f"t={time.monotonic():.3f} {what}")
-        del self.log[:-400]
+        del self.log[:-4000]
 
     def _strike(self) -> None:
         if not self._deck:
@@ -145,7 +146,7 @@ class Nemesis:
             return False
         seconds = self._hold()
         numbers = [self.proxies.index(proxy) for proxy in victims]
-        self._note(f"{name} on {numbers} for {seconds:.2f} s")
+        self.note(f"{name} on {numbers} for {seconds:.2f} s")
         for proxy in victims:
             self._busy.add(proxy)
             harm(proxy)
@@ -206,7 +207,7 @@ class Nemesis:
     def reset(self, name: str) -> bool:
         proxy = self._random.choice(self.proxies)
         only = self._random.choice((None, "tracked", "untracked"))
-        self._note(f"{name} on {self.proxies.index(proxy)}, only {only}")
+        self.note(f"{name} on {self.proxies.index(proxy)}, only {only}")
         proxy.reset(only=only)
         return True
 
@@ -218,7 +219,7 @@ class Nemesis:
     def _command(self, name: str, *words: Any) -> bool:
         if self._sick:
             return False
-        self._note(name)
+        self.note(name)
         with self._client() as client:
             client.execute_command(*words)
         return True
@@ -227,12 +228,14 @@ class Nemesis:
         if self._sick:
             return False
         seconds = self._hold() if self._random.random() < 0.5 else 0.0
-        self._note(f"{name} for {seconds:.2f} s")
+        self.note(f"{name} for {seconds:.2f} s")
         self._sick = True
         self._board.lost_at = float("inf")
         self.server.kill()
 
         def undo() -> None:
+            for snapshot in self.server.dir.glob("*.rdb"):  # what it once got as a replica
+                snapshot.unlink()
             self.server.restart()
             self._board.lost_at = time.monotonic()
             self._sick = False
@@ -243,7 +246,7 @@ class Nemesis:
         if self._sick:
             return False
         seconds = self._hold()
-        self._note(f"{name} for {seconds:.2f} s")
+        self.note(f"{name} for {seconds:.2f} s")
         self._sick = True
         self.server.pause()
 
@@ -271,7 +274,7 @@ class Nemesis:
     def flush_other(self, name: str) -> bool:
         if self._sick:
             return False
-        self._note(name)
+        self.note(name)
         with self.server.client(db=1, socket_timeout=5.0) as client:
             client.set("other", "1")
             client.flushdb()
@@ -288,7 +291,7 @@ class Nemesis:
             ]
             if epochs:
                 chosen = self._random.choice(epochs)
-                self._note(f"{name} {chosen!r}")
+                self.note(f"{name} {chosen!r}")
                 self._board.lost_at = float("inf")
                 client.delete(chosen)
                 self._board.lost_at = time.monotonic()
@@ -300,10 +303,10 @@ class Nemesis:
             return False
         old, new = self.server, Server(self.kind, *_ARGS)
         if not self._follow(new, old) or not self._promote(new, old):
-            self._note(f"{name} did not come about")
+            self.note(f"{name} did not come about")
             new.stop()
             return False
-        self._note(f"{name} to port {new.port}")
+        self.note(f"{name} to port {new.port}")
         self.server = new
         for proxy in self.proxies:
             proxy.retarget("127.0.0.1", new.port)
@@ -357,7 +360,7 @@ class Nemesis:
         if number in self._busy:
             return False
         seconds = self._hold()
-        self._note(f"{name} {number} for {seconds:.2f} s")
+        self.note(f"{name} {number} for {seconds:.2f} s")
         self._busy.add(number)
         os.kill(self.pids[number], signal.SIGSTOP)
         start = time.monotonic()
@@ -419,7 +422,7 @@ class FileNemesis(Nemesis):
         except sqlite3.OperationalError:
             file.close()
             return False
-        self._note(f"{name} for {seconds:.2f} s")
+        self.note(f"{name} for {seconds:.2f} s")
         self._sick = True
 
         def undo() -> None:

@@ -175,10 +175,14 @@ def check(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Findings:
         findings.seconds = time.monotonic() - start
         if run is not None:
             findings.faults = dict(run.nemesis.counts)
-            findings.log = run.nemesis.log
+            findings.log = sorted(run.nemesis.log, key=_moment)
             run.close()
         shutil.rmtree(folder, ignore_errors=True)
     return findings
+
+
+def _moment(line: str) -> float:
+    return float(line.partition(" ")[0].removeprefix("t="))
 
 
 def _few(examples: Sequence[str], most: int = 4) -> list[str]:
@@ -251,6 +255,7 @@ class _Run:
             process.start()
             theirs.close()
             self.nemesis.pids.append(process.pid or 0)
+        self.nemesis.note(f"workers' stores: {', '.join(self.nemesis.urls)}")
         self._answers("ready")
 
     def cycle_on(self, start: float) -> None:
@@ -268,6 +273,7 @@ class _Run:
                 self._order("quiet", argument=True)
             time.sleep(plan.convergence)
             self._order("pause")
+            self.nemesis.note("comparing")
             for found in self._order("compare", began):
                 findings.compared += found["compared"]
                 findings.apart += found["apart"]
@@ -286,8 +292,9 @@ class _Run:
                 return
 
     def end(self) -> None:
-        for tally, notes in self._order("end"):
+        for tally, notes, told in self._order("end"):
             self.findings.tally.add(tally)
+            self.nemesis.log += told
             self.findings.notes += [note for note in notes if note not in self.findings.notes]
         for process, _ in self.processes:
             process.join(30)

@@ -3,11 +3,13 @@
 import asyncio
 import ctypes
 import faulthandler
+import logging
 import os
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from live.history.writers import Writer
 __all__ = ["Orders", "main"]
 
 _WAIT = 60.0
+_SETTLE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,21 @@ class Orders:
     patience: float
 
 
+class _Told(logging.Handler):
+    """Keeps what the library logs, with the clock of everything else here."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+        self.lines: deque[str] = deque(maxlen=500)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = record.getMessage()
+        if record.exc_info:
+            told += f" {record.exc_info[1]!r}"
+        self.lines.append(f"t={time.monotonic():.3f} worker {self.number} logs: {told}")
+
+
 class _Loop:
     """A thread with an event loop; its tasks end when what they run has ended."""
 
@@ -55,6 +73,8 @@ class _Loop:
 class _Worker:
     def __init__(self, orders: Orders) -> None:
         self.orders = orders
+        self.told = _Told(orders.number)
+        logging.getLogger("nearcache").addHandler(self.told)
         self.keys: list[Key] = keys_of(orders.workers, orders.groups)
         self.board = Board(Path(orders.board), len(self.keys), orders.workers)
         self.held = find(orders.cache)(orders.setting)
@@ -177,10 +197,15 @@ class _Worker:
     def quiet(self, settle: bool) -> None:
         """Stop the writers; before that, if asked, repeat what has an unknown outcome."""
         self._rest(self.writers)
-        for _ in range(3 if settle else 0):  # a repetition may fail, too
+        deadline = time.monotonic() + _SETTLE
+        while settle and any(writer.unsettled for writer in self.writers):
+            if time.monotonic() > deadline:
+                self.told.lines.append(f"t={time.monotonic():.3f} not all could be written again")
+                return
             for writer in self.writers:
                 writer.settling.set()
             self._until(lambda: not any(writer.settling.is_set() for writer in self.writers))
+            time.sleep(0.1)
 
     def pause(self, _: object) -> None:
         """Stop the readers."""
@@ -214,9 +239,9 @@ class _Worker:
                 continue
             get = face.get if face is not None else self._in_loop(tasks.get)
             for _ in range(20):
-                before = _version(plain(key.name))
-                near = _version(get(key.name))
-                if before == _version(plain(key.name)):
+                before = self._asked(plain, key)
+                near = self._asked(get, key)
+                if before == self._asked(plain, key):
                     break
             else:
                 found["apart"].append(f"{key.name}: the store does not come to rest")
@@ -231,6 +256,17 @@ class _Worker:
             if key.owner == self.orders.number:
                 self._compare_store(key, before, cycle_began, found)
         return found
+
+    def _asked(self, get: Callable[[str], Any], key: Key) -> int | None:
+        """Ask again while the cache still takes the store for unreachable."""
+        deadline = time.monotonic() + _SETTLE
+        while True:
+            try:
+                return _version(get(key.name))
+            except self.held.errors:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def _compare_store(self, key: Key, version: int | None, began: float, found: Any) -> None:
         board = self.board
@@ -259,7 +295,7 @@ class _Worker:
 
         return call
 
-    def end(self, _: object) -> tuple[Tally, list[str]]:
+    def end(self, _: object) -> tuple[Tally, list[str], list[str]]:
         """Stop everything, close, and hand in what was counted."""
         for each in (*self.readers, *self.writers):
             each.ended = True
@@ -279,7 +315,7 @@ class _Worker:
         tally.missing = sum(reader.tally.missing for reader in self.readers)
         tally.checked = tally.reads - tally.missing
         self.held.close()
-        return tally, self.held.notes
+        return tally, self.held.notes, list(self.told.lines)
 
 
 def _version(value: Any) -> int | None:

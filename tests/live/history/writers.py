@@ -15,7 +15,7 @@ __all__ = ["Writer"]
 
 # Seconds between two writes of a key, on average; keys take turns in this list. A stale copy of a
 # key that is soon written again is soon repaired, so most keys have to be left alone for a while.
-_PACES = (0.05, 0.3, 1.0, 3.0, 8.0, 20.0)
+_PACES = (0.1, 0.6, 2.0, 4.0, 10.0, 20.0)
 
 
 class Writer:
@@ -52,7 +52,7 @@ class Writer:
         ]
         heapq.heapify(self._due)
         self._began = time.monotonic()
-        self._unsettled: dict[str, list[Key]] = {}
+        self.unsettled: dict[str, list[Key]] = {}
 
     # What to write next: steps are (function, arguments, keys, versions, whether it puts)
 
@@ -108,7 +108,7 @@ class Writer:
     def _failed(self, error: Exception, versions: list[tuple[Key, int]], keys: list[Key]) -> None:
         for key, _ in versions:
             self._board.fail(key.number)
-        self._unsettled[keys[0].group or keys[0].name] = keys
+        self.unsettled[keys[0].group or keys[0].name] = keys
         self.tally.failed_writes += 1
         if not isinstance(error, self._errors):
             self.tally.raised += 1
@@ -155,8 +155,8 @@ class Writer:
         self.idle.set()
 
     def _take_unsettled(self) -> list[list[Key]]:
-        found = list(self._unsettled.values())
-        self._unsettled.clear()
+        found = list(self.unsettled.values())
+        self.unsettled.clear()
         return found
 
     def _settle(self, write) -> None:
