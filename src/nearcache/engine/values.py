@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nearcache.codecs.base import Codec
+from nearcache.codecs.base import NONE_KIND, Codec
 from nearcache.codecs.values import Envelope, decode_value, encode_value
 from nearcache.coherence.groups import Group, Groups, digest_of_group
 from nearcache.coherence.link import ALWAYS, DEAD, Epoch
@@ -294,7 +294,7 @@ class ValueBatch:
             if pairs is None:
                 continue
             try:
-                held = self._hold(envelope.payload, envelope.version, pairs)
+                held = self._hold(envelope, pairs)
             except CodecError:
                 damaged.append(i)
                 continue
@@ -306,7 +306,7 @@ class ValueBatch:
 
     def _is_current(self, envelope: Envelope, now: float) -> bool:
         return (
-            envelope.kind == self.shelf.codec.kind
+            envelope.kind in (self.shelf.codec.kind, NONE_KIND)
             and envelope.everything == self.everything
             and not 0 < envelope.expiry <= now
         )
@@ -322,13 +322,13 @@ class ValueBatch:
             pairs.append((group, current))
         return tuple(pairs)
 
-    def _hold(self, payload: bytes, version: bytes, pairs: Pairs) -> Held:
-        codec = self.shelf.codec
-        value = codec.decode(payload)
-        if codec.shares(value):
-            held: Held = [value, None, version]
+    def _hold(self, envelope: Envelope, pairs: Pairs) -> Held:
+        codec, payload = self.shelf.codec, envelope.payload
+        value = None if envelope.kind == NONE_KIND else codec.decode(payload)
+        if value is None or codec.shares(value):
+            held: Held = [value, None, envelope.version]
         else:
-            held = [payload, codec.decode, version]
+            held = [payload, codec.decode, envelope.version]
         epoch, read_at = self.epoch, self.read_at
         for group, _ in pairs:
             if group.epoch is not epoch:
@@ -346,9 +346,13 @@ class ValueBatch:
         held = self.held[position]
         assert held is not None, "it is about to be written"
         value, decode, *_, pairs, _ = held
-        payload = self.shelf.codec.encode(value) if decode is None else value
+        kind, payload = self.shelf.codec.kind, value
+        if decode is None:
+            kind, payload = (
+                (NONE_KIND, b"") if value is None else (kind, self.shelf.codec.encode(value))
+            )
         return encode_value(
-            self.shelf.codec.kind,
+            kind,
             payload,
             name=self.keys[position],
             version=version,
@@ -410,10 +414,10 @@ class ValueBatch:
 
     def _fresh(self, value: Any, pairs: Pairs) -> Held:
         codec = self.shelf.codec
-        payload = codec.encode(value)
+        payload = b"" if value is None else codec.encode(value)
         alone = self.shelf.tracked is None
         place = [b"", ALWAYS if alone else DEAD, self.read_at, pairs, len(payload)]
-        if codec.shares(value):
+        if value is None or codec.shares(value):
             return [value, None, *place]
         return [payload, codec.decode, *place]
 
