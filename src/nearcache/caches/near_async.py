@@ -11,9 +11,10 @@ from nearcache.caches.near_admin import NearAdmin
 from nearcache.caches.near_loaders import SingleLoader, ValueLoader
 from nearcache.caches.tiers import describe, remake, travelling
 from nearcache.caches.values import ValueTiers
+from nearcache.engine.flights import ABSENT as NOWHERE
 from nearcache.engine.io import AsyncIO, BlockingIO
 from nearcache.engine.rows import ABSENT, Ends
-from nearcache.engine.values import ValueBatch
+from nearcache.engine.values import ValueBatch, value_of
 from nearcache.entry import MISSING
 from nearcache.errors import ConfigError
 from nearcache.events import Subscriber
@@ -134,9 +135,22 @@ class AsyncNearCache(Generic[K, V]):
             value = self.near_value(key)
             if value is not MISSING:
                 return value
+            held = await self._far(key)
+            if held is not None:
+                return default if held is NOWHERE else value_of(held)
         batch = self._batch([key], staleness=max_staleness)
         await self._resolve(batch, None, None)
         return default if batch.origin[0] == ABSENT else batch.value(0)
+
+    async def _far(self, key: Any) -> Any:
+        """Return what the store has of a key, or ABSENT; None where there is more to it."""
+        tiers, tracked = self._tiers, self._tiers.shelf.tracked
+        if tracked is None or tiers.engine.closed:
+            return None
+        held = await tracked.read_one(self._io, check_key(key))
+        if held is not None:
+            tiers.count_far(held)
+        return held
 
     async def get_batch(
         self, keys: Sequence[K], default: Any = None, *, max_staleness: float | None = None

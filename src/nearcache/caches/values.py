@@ -12,7 +12,7 @@ from nearcache.codecs.base import by_name
 from nearcache.engine.engine import Engine
 from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR
 from nearcache.engine.tracked import Tracked
-from nearcache.engine.values import ValueBatch, ValueNear, ValueShelf
+from nearcache.engine.values import SIZE, ValueBatch, ValueNear, ValueShelf
 from nearcache.keys import ValueKeys
 from nearcache.near.pick import object_tier
 from nearcache.options import Options, check_count
@@ -59,6 +59,15 @@ class ValueTiers(Tiers):
         if hits:
             self.engine.counters.add(near_hits=hits, saved_loads=hits, bytes_saved=size)
         return self.engine.stats()
+
+    def count_far(self, held: Any) -> None:
+        """Count one key that only the store was asked for, and its near copy or ABSENT."""
+        if isinstance(held, list):
+            self.engine.counters.add(far_hits=1, saved_loads=1, bytes_saved=held[SIZE])
+            self.engine.events.emit("hit", "store", 1)
+        else:
+            self.engine.counters.add(misses=1)
+            self.engine.events.emit("miss", self.shelf.label, 1)
 
     def count(self, batch: ValueBatch) -> None:
         """Count every key asked for once."""

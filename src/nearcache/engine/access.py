@@ -108,7 +108,8 @@ class Access:
             return getattr(self.store, method)(*arguments)
 
         try:
-            await self._deliver(io)
+            if self._texts or self._groups:
+                await self._deliver(io)
             answer = await io.store(now)
         except _LeftAlone as error:
             return None, error

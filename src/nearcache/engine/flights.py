@@ -192,6 +192,14 @@ class FlightTable:
             flight.claimed = [keys[position] for position in mine]
         return mine, theirs
 
+    def claim_one(self, flight: Flight, key: bytes) -> bool:
+        """Claim one key if it is free."""
+        with self.lock:
+            if self._flights.setdefault(key, flight) is not flight:
+                return False
+            flight.claimed = (key,)
+            return True
+
     def take_over(self, flight: Flight, keys: Sequence[bytes]) -> set[bytes]:
         """Claim keys for a write, whoever has them; return those another write had.
 

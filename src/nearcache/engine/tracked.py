@@ -26,7 +26,7 @@ from nearcache.coherence.groups import Group, Groups, Ticket, bump_token, bumped
 from nearcache.coherence.leases import LeaseKeeper
 from nearcache.coherence.link import DEAD, Epoch, Link, State
 from nearcache.engine.access import Access
-from nearcache.engine.flights import RELEASED, Flight
+from nearcache.engine.flights import ABSENT, RELEASED, Flight, Landed
 from nearcache.engine.io import IO, BlockingIO, run
 from nearcache.engine.values import (
     EPOCH,
@@ -36,6 +36,7 @@ from nearcache.engine.values import (
     Held,
     ValueBatch,
     ValueLanding,
+    ValueOne,
     ValueShelf,
 )
 from nearcache.errors import StoreError, StoreUnavailable
@@ -327,6 +328,49 @@ class Tracked:
             batch.read_at = min(fetched.sent, max(everything.read_at, everything.epoch.heard))
         values = self.access.shown(keys, self._shelf.keys.groups, fetched.values)
         return await self._opened(io, batch, positions, fetched._replace(values=values))
+
+    async def read_one(self, io: IO, key: Any) -> Any:
+        """Return the near copy of one key that only the store has to be asked for, or ABSENT.
+
+        That is ``Engine.resolve`` for the commonest miss, at half its cost; None where there is
+        more to it: somebody is getting the key, a group's token is not known, damage.
+        """
+        shelf, flights = self._shelf, self._engine.flights
+        everything, epoch = shelf.everything, self.epoch
+        token = everything.token
+        if token is None or everything.epoch is not epoch or epoch is DEAD:
+            return None
+        name = shelf.keys.name(key)
+        flight = Flight(shelf.name, io.loop)
+        crew = flight.board()
+        try:
+            if not flights.claim_one(flight, name):
+                return None
+            fetched = await self.access.ask(io, "look", (name,), ())
+            if fetched is None:
+                return None
+            data = fetched.values[0]
+            if data is None:
+                flights.land(flight, {name: ABSENT})
+                return ABSENT
+            if self.access.undelivered:
+                return None
+            one = ValueOne(shelf, name, key)
+            end = one.read(data, fetched, token, epoch)
+            if end is None:
+                return None
+
+            def install(ours: set[bytes]) -> None:
+                if ours:
+                    one.install(end)
+
+            near = shelf.near.tier
+            flights.land(flight, {name: Landed(one)}, install if near.max_entries else None)
+            return one.held[0]
+        finally:
+            if flight.claimed:
+                flights.finish(flight, flight.claimed)
+            del crew
 
     async def _opened(
         self, io: IO, batch: ValueBatch, positions: Sequence[int], fetched: Fetched

@@ -131,6 +131,11 @@ class ValueShelf:
         """Return where the near tier keeps a key."""
         return self.near.near_key(self.name, key)
 
+    def put_near(self, name: bytes, key: Key, held: Held, end: float) -> int:
+        """Keep a copy near; return how many others left."""
+        size = held[SIZE] + len(name) + _KEY_BYTES + _HELD_BYTES
+        return self.near.tier.put(self.near_key(key), held, end, size)
+
     def pairs_alone(self, groups: Iterable[Group]) -> Pairs:
         """Return groups with their tokens, where no other process has a say."""
         return tuple((g, g.token or g.learn(os.urandom(16), ALWAYS, 0.0)) for g in groups)
@@ -154,6 +159,34 @@ class ValueShelf:
 
     def forget_size(self) -> None:
         """Nothing: values have no dimension."""
+
+
+class ValueOne:
+    """One key that was read from the store, where there is nothing special about it."""
+
+    __slots__ = ("handle", "held", "keys", "shelf")
+
+    def __init__(self, shelf: ValueShelf, name: bytes, key: Key) -> None:
+        self.shelf = shelf
+        self.keys = (name,)
+        self.handle = key
+        self.held: list[Held] = []
+
+    def read(self, data: bytes, fetched: Fetched, token: bytes, epoch: Epoch) -> float | None:
+        """Take an entry; return when it ends, or None if it is not simply valid."""
+        try:
+            envelope = decode_value(data, self.keys[0])
+            left = envelope.expiry - fetched.now if envelope.expiry else 0.0
+            if envelope.everything != token or envelope.groups or left < 0:
+                return None
+            self.held.append(hold(self.shelf.codec, envelope, (), epoch, fetched.sent))
+        except CodecError:
+            return None
+        return fetched.sent + left if left else 0.0
+
+    def install(self, end: float) -> None:
+        """Keep it near. Under the lock."""
+        self.shelf.put_near(self.keys[0], self.handle, self.held[0], end)
 
 
 class ValueLanding(NamedTuple):
@@ -223,7 +256,7 @@ class ValueBatch:
         """Return what was found at a position, which there is; a copy of the caller's own."""
         held = self.held[position]
         assert held is not None, "somebody found it"
-        return held[VALUE] if held[DECODE] is None else held[DECODE](held[VALUE])
+        return value_of(held)
 
     # -- near --------------------------------------------------------------------------------
 
@@ -252,9 +285,7 @@ class ValueBatch:
                 continue
             if landing.own and shelf.tracked is not None and held[HELD_VERSION]:
                 shelf.tracked.installed(name, held)
-            key = self.handles[i]
-            size = held[SIZE] + len(name) + _KEY_BYTES + _HELD_BYTES
-            evicted += shelf.near.tier.put(shelf.near_key(key), held, end, size)
+            evicted += shelf.put_near(name, self.handles[i], held, end)
         return evicted
 
     # -- store -------------------------------------------------------------------------------
@@ -295,6 +326,8 @@ class ValueBatch:
                 continue
             try:
                 held = self._hold(envelope, pairs)
+            except UnknownFormat:
+                continue  # of another codec: a miss
             except CodecError:
                 damaged.append(i)
                 continue
@@ -305,11 +338,7 @@ class ValueBatch:
         return (ValueLanding(here, expires) if here else None), damaged
 
     def _is_current(self, envelope: Envelope, now: float) -> bool:
-        return (
-            envelope.kind in (self.shelf.codec.kind, NONE_KIND)
-            and envelope.everything == self.everything
-            and not 0 < envelope.expiry <= now
-        )
+        return envelope.everything == self.everything and not 0 < envelope.expiry <= now
 
     def _pairs(self, envelope: Envelope) -> Pairs | None:
         """Return an entry's groups with their tokens, or None if one of them was forgotten."""
@@ -323,17 +352,11 @@ class ValueBatch:
         return tuple(pairs)
 
     def _hold(self, envelope: Envelope, pairs: Pairs) -> Held:
-        codec, payload = self.shelf.codec, envelope.payload
-        value = None if envelope.kind == NONE_KIND else codec.decode(payload)
-        if value is None or codec.shares(value):
-            held: Held = [value, None, envelope.version]
-        else:
-            held = [payload, codec.decode, envelope.version]
         epoch, read_at = self.epoch, self.read_at
         for group, _ in pairs:
             if group.epoch is not epoch:
                 epoch, read_at = DEAD, min(read_at, max(group.read_at, group.epoch.heard))
-        return [*held, epoch, read_at, pairs, len(payload)]
+        return hold(self.shelf.codec, envelope, pairs, epoch, read_at)
 
     def pack(
         self, landing: ValueLanding, versions: Sequence[bytes], ends: Sequence[float]
@@ -444,3 +467,26 @@ class ValueBatch:
         there = {key: i for i, key in enumerate(other.keys)}
         for i in positions:
             self.held[i], self.origin[i] = other.held[there[self.keys[i]]], JOINED
+
+
+def value_of(held: Held) -> Any:
+    """Return a near copy's value; a copy of the caller's own if it can be changed."""
+    return held[VALUE] if held[DECODE] is None else held[DECODE](held[VALUE])
+
+
+def hold(codec: Codec, envelope: Envelope, pairs: Pairs, epoch: Epoch, read_at: float) -> Held:
+    """Return the near copy of an entry.
+
+    Raises: CodecError for bytes, or a kind, that the codec does not know.
+    """
+    payload, decode = envelope.payload, None
+    if envelope.kind == NONE_KIND:
+        value = None
+    elif envelope.kind == codec.kind:
+        value = codec.decode(payload)
+        if not codec.shares(value):
+            value, decode = payload, codec.decode
+    else:
+        msg = f"an entry of kind {envelope.kind} is not {codec.name}"
+        raise UnknownFormat(msg)
+    return [value, decode, envelope.version, epoch, read_at, pairs, len(payload)]
