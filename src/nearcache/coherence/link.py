@@ -278,8 +278,8 @@ class Link:
         self.state = State.CANNOT_TELL
         return _CANNOT_TELL_PAUSE
 
-    def dispatch(self, names: Iterable[bytes] | None) -> None:
-        """Tell the members what changed; None for everything."""
+    def dispatch(self, names: Iterable[bytes] | None, but: Member | None = None) -> None:
+        """Tell the members, ``but`` one, what changed; None for everything."""
         if names is None:
             for member in self.members():
                 member.everything_changed()
@@ -291,7 +291,8 @@ class Link:
             with self._lock:
                 members = list(self._members.get(space, ()))
             for member in members:
-                member.changed(theirs)
+                if member is not but:
+                    member.changed(theirs)
 
 
 class _Session:

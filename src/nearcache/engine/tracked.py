@@ -546,6 +546,8 @@ class Tracked:
             error = await self._write(io, batch, landing)
         except StoreError as raised:  # for who wants errors raised
             error = raised
+        finally:
+            self._tell(batch.keys)
         if error is None:
             self.access.superseded(batch.keys)
             return None
@@ -605,6 +607,7 @@ class Tracked:
         """Delete values and leases."""
         keys = shelf.keys.values(handles)
         stored, error = await self.access.attempt(io, "revoke", keys, shelf.keys.log)
+        self._tell(keys)
         if error is not None:
             self.access.queue_texts(keys, [b""] * len(keys))
             return 0, error
@@ -620,9 +623,15 @@ class Tracked:
         finally:
             with self._engine.flights.lock:
                 group.forget()
+            self._tell([group.name])
         if error is not None:
             self.access.queue_group(group.name, b"")
         return error
+
+    def _tell(self, names: Sequence[bytes]) -> None:
+        """Tell the other caches of this namespace in this process, which read our writes too."""
+        if self._link is not None:
+            self._link.dispatch(names, but=self)
 
     # -- what is queued is delivered like this -------------------------------------------------
 
