@@ -174,7 +174,7 @@ class StreamContract:
                 for news in stream.read(20):
                     heard.extend(news.names)
 
-        thread = threading.Thread(target=wait)
+        thread = threading.Thread(target=wait, daemon=True)
         thread.start()
         commit(other, KEY, ONE)
         thread.join(20)
@@ -194,7 +194,7 @@ class StreamContract:
             except StoreUnavailable:
                 ended.append(time.monotonic())
 
-        thread = threading.Thread(target=wait)
+        thread = threading.Thread(target=wait, daemon=True)
         thread.start()
         waiting.wait()
         stream.close()

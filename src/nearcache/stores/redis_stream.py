@@ -26,6 +26,7 @@ __all__ = ["RedisStream"]
 
 _AT_ONCE = 1000  # messages of one read: whoever reads has a ping to send now and then
 _CANARY_LIFE = 1.0
+_OTHER_PROTOCOL = "RESP version"  # redis-py's words for a server that answers HELLO 3 with 2
 _TRACK = ("CLIENT", "TRACKING", "ON", "BCAST")
 
 WriteCanary = Callable[[bytes, float], None]
@@ -73,7 +74,9 @@ class RedisStream:
             except redis.TimeoutError as error:
                 msg = f"{self._address} did not answer in time: {error}"
                 raise StoreTimeout(msg) from error
-            except (redis.ResponseError, AttributeError) as error:
+            except (redis.ConnectionError, redis.ResponseError, AttributeError) as error:
+                if isinstance(error, redis.ConnectionError) and _OTHER_PROTOCOL not in str(error):
+                    raise
                 # redis-py takes the reply to HELLO for a mapping, whatever it is
                 msg = f"{self._address} does not say what changes: {error}"
                 raise StoreCannotTell(msg) from error
