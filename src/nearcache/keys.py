@@ -17,7 +17,7 @@ import hashlib
 import json
 import re
 from binascii import hexlify
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 from zlib import crc32
@@ -32,6 +32,7 @@ __all__ = [
     "ModelKeys",
     "ValueKeys",
     "check_key",
+    "check_tags",
     "content_digest",
     "content_digests",
     "hash_content",
@@ -232,6 +233,19 @@ def _check_part(part: object) -> Key:
     return check_key(part)
 
 
+def check_tags(tags: object) -> list[str]:
+    """Return the distinct tags, if they are a list (or another collection) of str."""
+    if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
+        msg = f"tags is a list of str, not {tags!r}; give [tag]"
+        raise ConfigError(msg)
+    distinct = list(dict.fromkeys(tags))
+    for tag in distinct:
+        if not isinstance(tag, str) or not tag:
+            msg = f"a tag is a str, not empty; not {tag!r}"
+            raise ConfigError(msg)
+    return distinct
+
+
 def _encode_part(key: Key) -> bytes:
     if isinstance(key, str):
         return _STR + key.encode("utf-8", "surrogatepass")
@@ -289,8 +303,9 @@ class ValueKeys:
         self._prefixes = [
             f"nc1:{{{space.name}:{bucket:02x}}}:k:".encode() for bucket in range(BUCKETS)
         ]
-        # of a cache with its views: what begins with one of these is theirs, and nobody else's
-        self.prefixes = [f"nc1:{{{space.name}".encode() + end for end in (b":", b"}", b"/")]
+        # of a cache with all its views: what begins with one of these is theirs, and nobody else's
+        root = space.name.partition("/")[0]
+        self.prefixes = [f"nc1:{{{root}".encode() + end for end in (b":", b"}", b"/")]
 
     def name(self, key: Key) -> bytes:
         """Return the stored name of a key."""

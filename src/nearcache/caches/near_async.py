@@ -18,7 +18,7 @@ from nearcache.engine.values import ValueBatch, value_of
 from nearcache.entry import MISSING
 from nearcache.errors import ConfigError
 from nearcache.events import Subscriber
-from nearcache.keys import check_key
+from nearcache.keys import check_key, check_tags
 from nearcache.near.policies.base import Policy
 from nearcache.options import Options, check_staleness, effective_ttl
 from nearcache.stats import Stats
@@ -238,7 +238,7 @@ class AsyncNearCache(Generic[K, V]):
         return ValueBatch(
             shelf,
             [check_key(key) for key in keys],
-            [shelf.tag(tag) for tag in _check_tags(tags)],
+            [shelf.tag(tag) for tag in check_tags(tags)],
             staleness=seconds,
             life=life,
         )
@@ -321,9 +321,12 @@ class AsyncNearCache(Generic[K, V]):
 
     async def invalidate_by_tag(self, tag: str) -> None:
         """Forget all that was put or loaded with a tag. Cost: one write, however many there are."""
-        (tag,) = _check_tags([tag])
-        group = self._tiers.shelf.tag(tag)
+        (tag,) = check_tags([tag])
+        shelf = self._tiers.shelf
+        group = shelf.tag(tag)
         await self._tiers.engine.forget_group(self._io, group, [])
+        if shelf.tracked is None:
+            shelf.groups.bump(group)
 
     async def clear(self) -> int:
         """Forget everything in this namespace, in both tiers and every process.
@@ -412,14 +415,3 @@ class AsyncNearCache(Generic[K, V]):
 
     def __reduce__(self) -> tuple[object, ...]:
         return remake, (type(self), travelling(self._tiers))
-
-
-def _check_tags(tags: Sequence[str]) -> Sequence[str]:
-    if isinstance(tags, (str, bytes)):
-        msg = "tags is a list of str, not one; give [tag]"
-        raise ConfigError(msg)
-    for tag in tags:
-        if not isinstance(tag, str) or not tag:
-            msg = f"a tag is a str, not empty; not {tag!r}"
-            raise ConfigError(msg)
-    return list(dict.fromkeys(tags))

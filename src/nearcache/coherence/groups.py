@@ -14,7 +14,15 @@ from hashlib import blake2b
 
 from nearcache.coherence.link import DEAD, Epoch
 
-__all__ = ["Group", "Groups", "Ticket", "bump_token", "bumped_since", "digest_of_group"]
+__all__ = [
+    "TOKEN_BYTES",
+    "Group",
+    "Groups",
+    "Ticket",
+    "bump_token",
+    "bumped_since",
+    "digest_of_group",
+]
 
 TOKEN_BYTES = 16
 _MOST = 100_000
@@ -50,7 +58,17 @@ class Group:
     ``lives_until`` at least.
     """
 
-    __slots__ = ("_last", "digest", "epoch", "lives_until", "name", "read_at", "ticket", "token")
+    __slots__ = (
+        "_last",
+        "bumped",
+        "digest",
+        "epoch",
+        "lives_until",
+        "name",
+        "read_at",
+        "ticket",
+        "token",
+    )
 
     def __init__(self, name: bytes, digest: bytes) -> None:
         self.name = name
@@ -59,6 +77,7 @@ class Group:
         self.epoch: Epoch = DEAD
         self.read_at = self.lives_until = float("-inf")
         self.ticket = 0
+        self.bumped = 0
         self._last: bytes | None = None
 
     def forget(self) -> None:
@@ -92,6 +111,7 @@ class Groups:
 
     def __init__(self) -> None:
         self._groups: dict[bytes, Group] = {}
+        self.bumps = 0
         self._lock = threading.Lock()
 
     def start_anew(self) -> None:
@@ -112,6 +132,12 @@ class Groups:
         # who is dropped will not hear of changes, so nobody may go on believing it
         for name in list(self._groups)[: _MOST // 10]:
             self._groups.pop(name).forget()
+
+    def bump(self, group: Group) -> None:
+        """Note that this process forgets a group: ``bumped`` is its number among ``bumps``."""
+        self.bumps += 1
+        group.bumped = self.bumps
+        group.forget()
 
     def changed(self, name: bytes) -> None:
         """Forget what is known of a group, if anything."""

@@ -18,6 +18,7 @@ a copy may be served while ``now - heard`` is less than the bound, T.
 """
 
 import logging
+import os
 import random
 import threading
 import weakref
@@ -130,6 +131,7 @@ class Link:
         self._begin()
 
     def _begin(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -139,6 +141,8 @@ class Link:
 
     def start_anew(self) -> None:
         """Let go, in a forked child, of the parent's thread and connection; listen anew."""
+        if self._pid == os.getpid():
+            return  # another member of it was here before
         stream = self._stream
         self._begin()
         if stream is not None:
@@ -168,7 +172,7 @@ class Link:
                 return
             self._prefixes.clear()
             thread, stream = self._thread, self._stream
-            self._thread = None  # who joins from here on starts another
+            self._thread, self.state = None, State.CLOSED  # who joins now starts another
             self._ended.set()
         if stream is not None:
             stream.close()

@@ -22,7 +22,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from nearcache.coherence.groups import Group, Groups, Ticket, bump_token, bumped_since
+from nearcache.coherence.groups import (
+    TOKEN_BYTES,
+    Group,
+    Groups,
+    Ticket,
+    bump_token,
+    bumped_since,
+)
 from nearcache.coherence.leases import LeaseKeeper
 from nearcache.coherence.link import DEAD, Epoch, Link, State
 from nearcache.engine.access import Access
@@ -289,6 +296,9 @@ class Tracked:
         ticket, sent = Groups.ticket(groups), self._engine.clock()
         names = [group.name for group in groups]
         tokens: list[bytes] | None = await self.access.ask(io, "epochs", names, life)
+        if tokens is not None and any(len(token) != TOKEN_BYTES for token in tokens):
+            self.access.say("epoch", "%s holds an epoch that is none", self._store.address)
+            return None
         if tokens is not None:
             self._learn(ticket, tokens, epoch, sent)
             until = float("inf") if life is None else sent + life
@@ -315,7 +325,7 @@ class Tracked:
         if wanted:
             self._learn(ticket, fetched.epochs, epoch, fetched.sent)
             token = fetched.epochs[0]
-            if not token:
+            if len(token) != TOKEN_BYTES:
                 made = await self._epochs(io, wanted, None, epoch)
                 if made is None:
                     return None
@@ -622,7 +632,7 @@ class Tracked:
                 _, error = await self.access.attempt(io, "bump", group.name, token, log)
         finally:
             with self._engine.flights.lock:
-                group.forget()
+                self._shelf.groups.bump(group)
             self._tell([group.name])
         if error is not None:
             self.access.queue_group(group.name, b"")

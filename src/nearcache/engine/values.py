@@ -16,8 +16,8 @@ from nearcache.coherence.groups import Group, Groups, digest_of_group
 from nearcache.coherence.link import ALWAYS, DEAD, Epoch
 from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, Ends
 from nearcache.entry import MISSING, Loaded
-from nearcache.errors import CodecError, LoaderError, UnknownFormat
-from nearcache.keys import Key, ValueKeys
+from nearcache.errors import CodecError, ConfigError, LoaderError, UnknownFormat
+from nearcache.keys import Key, ValueKeys, check_tags
 from nearcache.near.pick import ObjectTier
 from nearcache.options import Options, effective_ttl
 from nearcache.stores.base import Fetched, version_of
@@ -237,6 +237,7 @@ class ValueBatch:
         self.seen = [b""] * count
         self.everything = b""
         self.pairs: Pairs = () if self.shelf.tracked else self.shelf.pairs_alone(self.tags)
+        self.bumps = 0
         self.loaded_tags: dict[int, list[Group]] = {}
         self.epoch: Epoch = DEAD
         self.read_at = _NEVER
@@ -391,6 +392,7 @@ class ValueBatch:
         """Return what the loader is asked for."""
         if self.read_at == _NEVER:  # else it is earlier, from the look into the store
             self.read_at = self.shelf.clock()
+            self.bumps = self.shelf.groups.bumps
         return [self.handles[i] for i in positions]
 
     def loaded(
@@ -405,21 +407,28 @@ class ValueBatch:
             if answer is MISSING:
                 continue
             value, ttl, tags = answer if isinstance(answer, Loaded) else Loaded(answer)
-            ttl = effective_ttl(ttl, ends.life)
-            pairs = self.pairs
-            if tags:
-                self.loaded_tags[i] = [self.shelf.tag(tag) for tag in tags]
-                if self.shelf.tracked is None:
-                    pairs = (*pairs, *self.shelf.pairs_alone(self.loaded_tags[i]))
             try:
-                taken.append((i, self._fresh(value, pairs), ttl))
-            except CodecError as error:
+                pairs = (*self.pairs, *self._loaded_pairs(i, check_tags(tags)))
+                life = effective_ttl(ttl, ends.life)
+                taken.append((i, self._fresh(value, pairs), life))
+            except (CodecError, ConfigError) as error:
                 raise LoaderError(f"{self.shelf.label}: {error}") from error
         for i, held, _ in taken:
             self.held[i], self.origin[i] = held, LOADED
         kept = [(i, ttl) for i, _, ttl in taken if ttl != 0]
         ends_of_kept = [ends._replace(life=ttl).one(loaded_at) for _, ttl in kept]
         return ValueLanding([i for i, _ in kept], ends_of_kept, own=True)
+
+    def _loaded_pairs(self, position: int, tags: Sequence[str]) -> Pairs:
+        """Return the groups that a loader named; with a store their tokens have yet to be read."""
+        if not tags:
+            return ()
+        groups = self.loaded_tags[position] = [self.shelf.tag(tag) for tag in tags]
+        if self.shelf.tracked is not None:
+            return ()
+        # one that was bumped during the load: the value may be of before, so nobody may find it
+        current = self.shelf.pairs_alone(groups)
+        return tuple((g, b"" if g.bumped > self.bumps else token) for g, token in current)
 
     def nothing(self, positions: Sequence[int]) -> list[int]:
         """Return the positions for which the loader had nothing."""
