@@ -3,6 +3,8 @@
 import pytest
 
 from contract.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, StoreContract
+from contract.stores_mutable import ABSENT, ONE, OTHER, TWO, V1
+from contract.streams import KEY, KEY_2, commit
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.stores.base import TAKEN, WRITTEN
 from nearcache.stores.redis import RedisStore
@@ -55,6 +57,16 @@ class TestSQLiteStore(StoreContract):
         gap = later.changes(LOG, cursor)
         assert gap.entries is None
         assert later.changes(LOG, gap.cursor).entries == []
+
+    def test_what_changes_is_named_in_the_log(self, store):
+        cursor = store.changes(LOG, b"").cursor
+        commit(store, KEY, ONE)
+        store.commit([KEY, KEY_2], [TWO] * 2, [V1, V1], None, LOG)
+        store.revoke([KEY, KEY_2], LOG)
+        store.bump(GROUPS[0], ABSENT, LOG)
+        named = [KEY, KEY, KEY, KEY_2, GROUPS[0]]
+        assert store.changes(LOG, cursor).entries == named
+        assert store.changes(b"other log", cursor).entries == []
 
 
 class TestRedisStore(StoreContract):
@@ -122,6 +134,78 @@ class TestRedisStore(StoreContract):
         assert store.lease([b"a"], b"token", LONG, MARK) == [TAKEN]
         store.renew([b"a"], b"token", LONG)
         assert store.fill([b"a"], [OLD], b"token", MARK, None) == [WRITTEN]
+
+    @pytest.mark.parametrize("kind", ["list", "hash"])
+    def test_another_type_under_the_key_of_a_changing_value_is_absent_and_gives_way(
+        self, store, client, kind
+    ):
+        keys = [b"claimed", b"expected", b"revoked"]
+        for key in keys:
+            client.rpush(key, "x") if kind == "list" else client.hset(key, "x", "y")
+        store.look([], [])  # the time is known, so that a look at one key is a GET
+        for key in keys:
+            assert store.look([key], []).values == [None]
+        assert store.look(keys, GROUPS).values == [None] * 3
+        assert store.heads(keys, GROUPS).values == [None] * 3
+        assert store.claim(keys[:1], [b""], ABSENT, LONG) == [TAKEN]
+        assert store.commit(keys[:1], [ONE], [ABSENT], None, LOG) == [WRITTEN]
+        assert store.expect(keys[1:2], ABSENT, LONG) == [ABSENT]
+        assert store.commit(keys[1:2], [TWO], [ABSENT], None, LOG) == [WRITTEN]
+        store.revoke(keys[2:], LOG)
+        assert store.look(keys, []).values == [ONE, TWO, None]
+
+    def test_another_type_under_a_token_is_no_token(self, store, client):
+        for key in ("a", "b", "c"):
+            client.rpush(f"{key}:lease", "x")
+        assert store.claim([b"a"], [b""], ABSENT, LONG) == [TAKEN]
+        assert store.expect([b"b"], ABSENT, LONG) == [ABSENT]
+        assert store.commit([b"c"], [ONE], [OTHER], None, LOG) == [b""]
+        assert store.commit([b"c"], [ONE], [OTHER], None, LOG, ABSENT, LONG) == [ABSENT]
+        assert store.commit([b"a", b"b", b"c"], [ONE] * 3, [ABSENT] * 3, None, LOG) == [True] * 3
+
+    def test_another_type_under_an_epoch_is_absence_until_it_is_made(self, store, client):
+        client.rpush(GROUPS[0], "x")
+        client.set(GROUPS[1], "")
+        assert store.look([b"a"], GROUPS).epochs == [b"", b""]
+        assert store.heads([b"a"], GROUPS).epochs == [b"", b""]
+        made = store.epochs(GROUPS, LONG)
+        assert [len(epoch) for epoch in made] == [16, 16]
+        assert store.look([], GROUPS).epochs == made
+        client.delete(GROUPS[0])
+        client.rpush(GROUPS[0], "x")
+        store.bump(GROUPS[0], ABSENT, LOG)
+        assert store.look([], GROUPS[:1]).epochs == [ABSENT]
+
+    def test_an_epoch_that_was_lost_comes_back_as_another(self, store, client):
+        made = store.epochs(GROUPS, None)
+        client.flushall()
+        assert set(store.epochs(GROUPS, None)).isdisjoint(made)
+
+    def test_epochs_lie_on_the_server_as_long_as_was_asked(self, store, client):
+        store.epochs(GROUPS[:1], LONG)
+        assert LONG * 1000 <= client.pttl(GROUPS[0]) <= 2 * LONG * 1000
+        store.epochs(GROUPS[:1], LONG / 2)
+        assert client.pttl(GROUPS[0]) > LONG * 1000
+        store.epochs(GROUPS[:1], 3 * LONG)
+        assert client.pttl(GROUPS[0]) > 5 * LONG * 1000
+        store.bump(GROUPS[0], ABSENT, LOG)
+        assert client.pttl(GROUPS[0]) > 5 * LONG * 1000
+        assert store.epochs(GROUPS[:1], None) == [ABSENT]
+        assert client.pttl(GROUPS[0]) == -1
+        store.bump(GROUPS[1], ABSENT, LOG)
+        assert client.pttl(GROUPS[1]) == -1
+
+    def test_a_put_between_the_deletes_of_a_forget_cannot_happen(self, store, client):
+        """A load that fills between the deletes of value and lease would outlive the forget."""
+        store.lease([b"a"], b"token", LONG, MARK)
+        with client.monitor() as monitor:
+            store.forget([b"a"], LOG, [])
+            seen = []
+            while len(seen) < 2:
+                words = monitor.next_command()["command"].split()
+                if words[0] == "DEL":
+                    seen.append(words[1])
+        assert seen == ["a:lease", "a"]
 
 
 def _closing(make):

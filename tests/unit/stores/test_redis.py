@@ -20,6 +20,7 @@ from nearcache.stores.redis import RedisStore
 from nearcache.stores.timer import RoundTripTimer
 from nearcache.testing import stored_entry
 
+TOKEN = b"sixteen bytes ok"
 CALLS = {
     "fetch": lambda store: store.fetch([b"a"], GROUPS),
     "lease": lambda store: store.lease([b"a"], b"token", LONG, MARK),
@@ -31,6 +32,15 @@ CALLS = {
     "renew": lambda store: store.renew([b"a"], b"token", LONG),
     "release": lambda store: store.release([b"a"], b"token"),
     "changes": lambda store: store.changes(LOG, b""),
+    "look": lambda store: store.look([b"a"], []),
+    "look with groups": lambda store: store.look([b"a"], GROUPS),
+    "heads": lambda store: store.heads([b"a"], GROUPS),
+    "epochs": lambda store: store.epochs(GROUPS, LONG),
+    "claim": lambda store: store.claim([b"a"], [b""], TOKEN, LONG),
+    "expect": lambda store: store.expect([b"a"], TOKEN, LONG),
+    "commit": lambda store: store.commit([b"a"], [OLD], [TOKEN], None, LOG),
+    "revoke": lambda store: store.revoke([b"a"], LOG),
+    "bump": lambda store: store.bump(GROUPS[0], TOKEN, LOG),
 }
 
 
@@ -70,6 +80,9 @@ def test_scripts_the_server_has_forgotten_are_sent_again(redis_server, connect):
             store.renew([b"a"], b"token", LONG)
             client.script_flush()
             store.drop_corrupt([b"a"], [NEW])
+            for name in ("epochs", "claim", "expect", "commit", "heads", "revoke"):
+                client.script_flush()
+                CALLS[name](store)
             assert store.fetch([b"a"], GROUPS).values == [None]
 
 
@@ -85,6 +98,13 @@ def test_a_batch_is_one_round_trip_whatever_its_size(redis_server, connect):
         lambda: store.write(keys, values, LONG, LOG, keys),
         lambda: store.release(keys, b"token"),
         lambda: store.drop_corrupt(keys, values),
+        lambda: store.look(keys, GROUPS),
+        lambda: store.heads(keys, GROUPS),
+        lambda: store.epochs(keys, LONG),
+        lambda: store.claim(keys, [b""] * 500, TOKEN, LONG),
+        lambda: store.expect(keys, TOKEN, LONG),
+        lambda: store.commit(keys, values, [TOKEN] * 500, None, LOG),
+        lambda: store.revoke(keys, LOG),
     ):
         call()
         sent = []
@@ -219,6 +239,84 @@ def test_replies_are_never_mixed_up_between_threads(one_server, connect):
         return all(store.fetch(keys, GROUPS).values == values for _ in range(30))
 
     assert all(at_once(8, work))
+
+
+# -- connections kept at hand ----------------------------------------------------------------------
+
+
+def test_a_look_at_one_key_is_one_plain_get_on_the_connection_at_hand(one_server, connect):
+    store = connect(one_server.url)
+    store.write([b"a"], [OLD], None, LOG, [b""])
+    store.look([b"a"], [])
+    one_server.reset_counts()
+    for _ in range(20):
+        assert store.look([b"a"], []).values == [OLD]
+    assert one_server.command_counts() == {"get": 20}
+
+
+def test_a_clock_that_is_too_old_is_read_along(one_server, connect):
+    store = connect(one_server.url)
+    for call in (lambda: store.look([b"a"], []), lambda: store.heads([b"a"], [])):
+        call()
+        now, sent = store._clock
+        store._clock = (now - 100, sent - 11)  # eleven seconds old, and far off
+        one_server.reset_counts()
+        found = call()
+        assert one_server.command_counts()["time"] == 1
+        assert found.now > now
+        call()
+        assert one_server.command_counts()["time"] == 1
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_connection_the_server_closed_meanwhile_is_replaced_unnoticed(
+    redis_server, connect, name
+):
+    store = connect(redis_server.url)
+    CALLS[name](store)
+    with redis_server.client() as client:
+        client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
+        for lent in store._keeper._kept:
+            eventually(lambda lent=lent: lent.look(0))  # the news is here
+        CALLS[name](store)
+
+
+def test_a_reply_that_nobody_waited_for_is_nobody_elses(one_server, connect):
+    store = connect(one_server.url)
+    store.write([b"a", b"b"], [OLD, NEW], None, LOG, [b"", b""])
+    lent = store._keeper.lend()
+    lent.connection.send_command("GET", "b")  # and then Ctrl-C
+    eventually(lambda: lent.look(0))
+    store._keeper.take_back(lent)
+    assert store.look([b"a"], []).values == [OLD]
+    lent = store._keeper.lend()
+    lent.connection.send_command("GET", "b")
+    store._keeper.drop(lent)
+    assert store.look([b"a"], []).values == [OLD]
+
+
+def test_threads_share_the_connections_at_hand_and_never_one(one_server, connect):
+    store = connect(one_server.url, timeout=30.0)
+    keys = [b"%d" % i for i in range(8)]
+    store.write(keys, [stored_entry(key) for key in keys], None, LOG, keys)
+
+    def work(number):
+        key = keys[number]
+        return all(store.look([key], []).values == [stored_entry(key)] for _ in range(200))
+
+    assert all(at_once(8, work))
+    with one_server.client() as client:
+        assert client.info("clients")["connected_clients"] <= 10
+        store.close()
+        eventually(lambda: client.info("clients")["connected_clients"] == 1)
+
+
+def test_a_clients_own_pool_has_its_connections_back_after_every_call(one_server, connect):
+    with one_server.client(max_connections=1) as client:
+        store = connect(client)
+        for call in CALLS.values():
+            call(store)
+            assert client.ping()
 
 
 # -- servers that do not answer ------------------------------------------------------------------
