@@ -9,10 +9,12 @@ from live.history import Plan, check
 from live.history.board import MISSING, RING, Board, Key, keys_of, text_of
 from live.history.caches import Face
 from live.history.readers import Reader, Source
+from live.history.unprotected import SWITCHES
 
-T = 1.0
-SHORT = {"seconds": 5.0, "bound": T, "lease": 1.0, "patience": 15.0}
-STAND_IN = {"seconds": 2.5, "bound": 0.4, "groups": False, "faults": ("reset", "kill_clients")}
+SMALL = {"threads": 1, "tasks": 1, "loops": 1}
+STAND_IN = {"seconds": 1.5, "bound": 0.4, "groups": False, "faults": ("reset", "kill_clients")}
+STORM = {"seconds": 5.0, "bound": 1.0, "lease": 1.0, "seed": 1, **SMALL}
+BARE = {"seconds": 3.0, "bound": 0.5, "lease": 1.0, "faults": ("kill_subscribers",), **SMALL}
 
 
 @pytest.fixture
@@ -62,6 +64,22 @@ def test_a_dictionary_in_front_of_the_server_is_found_stale():
     found = check(Plan(cache="naive", **STAND_IN))
     assert found.wrong.keys() >= {"stale reads", "resurrected", "near copies apart from the store"}
     assert found.failure == ""
+
+
+@pytest.mark.parametrize("server", ["redis-6.2", "valkey-9.1"])
+def test_a_storm_of_faults_breaks_no_promise(server):
+    found = check(Plan(server=server, **STORM))
+    assert found.wrong == {}, found.text() + "\n" + "\n".join(found.log)
+    assert found.tally.checked > 10_000
+    assert found.compared > 0
+    assert sum(found.faults.values()) > 5
+
+
+@pytest.mark.parametrize("protection", SWITCHES)
+def test_without_a_protection_the_checker_finds_something(protection):
+    found = check(Plan(protection=protection, **BARE))
+    assert found.failure == ""
+    assert found.wrong.keys() & {"stale reads", "resurrected", "own writes not read"}
 
 
 # What one reader makes of one value

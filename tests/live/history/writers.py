@@ -62,8 +62,8 @@ class Writer:
         if wait > 0:
             return wait, []
         pause = self._random.expovariate(1 / pace)
-        if self._random.random() < 0.1:
-            pause = 0.0  # two in a row
+        if self._random.random() < 0.15:  # again, while others load what they lost just now
+            pause = self._random.random() ** 2 * 0.2
         then = time.monotonic() - self._began + pause
         heapq.heapreplace(self._due, (then, number, pace, keys))
         return 0.0, keys
