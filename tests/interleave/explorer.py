@@ -1,41 +1,27 @@
 """An explorer of interleavings: it owns every point at which the engine may wait.
 
 The real engine runs on a scripted ``io``: whenever it would ask the store, call the loader, wait
-for a flight or sleep, it yields to the explorer, which decides which coroutine goes on, lets time
-jump, and cancels calls. Requests and replies are separate steps, so anything may happen while
-either is on its way. Several *processes* (each with its own engine and near tier) share one store.
+for a flight or sleep, it yields to the explorer, which decides which coroutine goes on. Requests
+and replies are separate steps, so anything may happen while either is on its way.
 
-The source behind the loader changes whenever somebody invalidates or puts. Every version of a
-vector is a number, so a value tells when it was loaded:
-
-    an answer is *stale* if it is older than a change whose invalidation (or put) had returned,
-    here or before the last look into the log, when the call that got the answer started.
-
-A put that overlaps the change may be ordered after it, so its value is excused.
+What the processes are, what happens to them and what they may see is the matter of a *world*:
+``vectors.py`` for values that never change, ``values.py`` for those that do.
 """
 
-import random
 import types
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 
-import numpy as np
+from nearcache.errors import StoreError
+from nearcache.testing import ManualClock
 
-from nearcache.caches.embeddings_async import AsyncEmbeddingCache
-from nearcache.caches.tiers import RowTiers
-from nearcache.errors import StoreTimeout, StoreUnavailable
-from nearcache.keys import hash_content
-from nearcache.options import Options
-from nearcache.testing import ManualClock, MemoryStore
+__all__ = ["Cancelled", "Explorer", "NoThread", "Op", "Programs", "ScriptedIO", "Task", "pause"]
 
-MODEL = "model"
-TEXTS = ("k0", "k1")
-POLL = 2.0  # more than half of link_timeout: the next call looks into the log
-LEASE = 10.0
-LINK_TIMEOUT = 3.0
 _MOST_STEPS = 5000
-Op = tuple  # (name, *texts)
+Op = tuple  # (name, *arguments)
+Programs = Sequence[tuple[int, Sequence[Op]]]
+"""What each caller does, and in which process."""
 
 
 class Cancelled(BaseException):
@@ -43,22 +29,32 @@ class Cancelled(BaseException):
 
 
 @types.coroutine
-def pause(ready: Callable[[], bool] | None = None, *, asleep: float = 0.0):
-    """Let the explorer choose; the coroutine may go on once ``ready`` says so."""
-    yield ready, asleep
+def pause(ready: Callable[[], bool] | None = None, *, asleep: float = 0.0, patience: float = 0.0):
+    """Let the explorer choose; the coroutine may go on once ``ready`` says so.
+
+    One with ``patience`` goes on as well when nobody else can, or when it is hurried: time is up.
+    """
+    yield ready, asleep, patience
 
 
 @dataclass(eq=False)
 class Task:
     coroutine: object
-    caller: bool  # may be cancelled
+    caller: bool = False  # may be cancelled
+    daemon: bool = False  # need not end; what it has to do is done before the run ends
     ready: Callable[[], bool] | None = None
     asleep: float = 0.0
+    patience: float = 0.0
+    hurried: bool = False
     slept_at: int = 0
+    steps: int = 0
     done: bool = False
     result: object = None
     error: BaseException | None = None
     ended: Callable[[], None] = lambda: None
+
+    def may_go_on(self) -> bool:
+        return self.ready is None or self.hurried or self.ready()
 
 
 class ScriptedIO:
@@ -66,23 +62,22 @@ class ScriptedIO:
 
     loop = None
 
-    def __init__(self, world: "World", process: int) -> None:
+    def __init__(self, world: "Explorer", process: int) -> None:
         self.world, self.process = world, process
 
     async def store(self, ask, *arguments):
         await pause()
-        outage = self.world.outage
-        if outage == "unreachable":
-            self.world.failed(self.process)
-            raise StoreUnavailable("the store cannot be reached")
-        answer = ask(*arguments)
-        if outage == "mute":
-            self.world.failed(self.process)
-            raise StoreTimeout("done, but nobody heard of it")
-        if ask.__name__ == "changes":
-            self.world.looked(self.process)
+        try:
+            answer = self.asked(ask, *arguments)
+        except StoreError:
+            await pause()
+            raise
         await pause()
         return answer
+
+    def asked(self, ask, *arguments):
+        """Ask the store, in whatever state it is."""
+        return ask(*arguments)
 
     async def load(self, loader, inputs, flight):
         await pause()
@@ -105,17 +100,21 @@ class ScriptedIO:
         return [task.result for task in tasks]
 
     async def complete(self, work):
-        task = self.world.start(work)
+        task = self.world.start(work, ended=self.completing())
         await pause(lambda: task.done)
         if task.error is not None:
             raise task.error
         return task.result
 
+    def completing(self) -> Callable[[], None]:
+        """Hear that work begins that goes on whatever its caller does; return what ends it."""
+        return lambda: None
+
     def background(self, work):
         self.world.start(work(self))
 
     async def wait(self, flight, ready, seconds=None):
-        await pause(ready)
+        await pause(ready, patience=seconds or 0.0)
         return True
 
     async def sleep(self, seconds):
@@ -132,102 +131,41 @@ class NoThread:
         pass
 
 
-class Source:
-    """The model behind the loader, and its versions of every text."""
-
-    is_async, limit, max_batch, gate = False, 2, 1, nullcontext()
+class Explorer:
+    """Tasks that wait for their turn, a clock that stands still, and what happened so far."""
 
     def __init__(self) -> None:
-        self.version = dict.fromkeys(TEXTS, 1)
+        self.clock = ManualClock()
+        self.tasks: list[Task] = []
+        self.stale: list[str] = []
+        self.trace: list[str] = []
+        self.now = 0
 
-    def call(self, texts):
-        return np.array([vector(text, self.version[text]) for text in texts])
-
-
-def vector(text: str, version: int) -> np.ndarray:
-    return np.array([version, TEXTS.index(text), 7, 9], np.float32)
-
-
-def version_in(row: np.ndarray, text: str) -> int:
-    assert row.tolist() == vector(text, int(row[0])).tolist(), f"a row that is nobody's: {row}"
-    return int(row[0])
-
-
-@dataclass
-class Change:
-    """An invalidation or put: ``started`` and ``returned`` are steps of the world."""
-
-    process: int
-    texts: Sequence[str]
-    versions: dict[str, int]
-    puts: bool
-    started: int
-    returned: int | None = None
-    delivered: bool = True
-
-
-@dataclass
-class World:
-    """Processes, one store, and what happened so far."""
-
-    processes: int = 2
-    store: MemoryStore | None = None
-    clock: ManualClock = field(default_factory=ManualClock)
-    source: Source = field(default_factory=Source)
-    tasks: list[Task] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
-    trace: list[str] = field(default_factory=list)
-    now: int = 0
-    outage: str = ""
-    outages: int = 0
-
-    def __post_init__(self) -> None:
-        if self.store is None:
-            self.store = MemoryStore(clock=self.clock)
-        else:
-            self.store._clock = self.clock
-        self.failures = [0] * self.processes
-        self.looks: list[dict[int, int]] = [{} for _ in range(self.processes)]
-        self._looking: list[int | None] = [None] * self.processes
-        self.caches = [self.cache(number) for number in range(self.processes)]
-
-    def cache(self, process: int) -> AsyncEmbeddingCache:
-        arguments = {
-            "store": self.store, "namespace": "emb", "max_entries": 100, "max_bytes": 2**20,
-            "ttl": None, "policy": "lru", "precision": "float32",
-            "options": Options(lease=LEASE, link_timeout=LINK_TIMEOUT),
-        }  # fmt: skip
-        tiers = RowTiers(arguments, clock=self.clock)
-        tiers.engine.sharing.keeper = NoThread()
-        return AsyncEmbeddingCache._face(tiers, ScriptedIO(self, process))
-
-    def lose(self, text: str) -> None:
-        """Let the store evict a value, as one that is full does."""
-        name = hash_content(text).encode()
-        self.store.edit(lambda key, value: None if key.endswith(name) else value)
-
-    # -- running ---------------------------------------------------------------------------------
-
-    def start(self, coroutine, *, caller=False, ended=lambda: None) -> Task:
-        task = Task(coroutine, caller, ended=ended)
+    def start(self, coroutine, *, caller=False, daemon=False, ended=lambda: None) -> Task:
+        task = Task(coroutine, caller, daemon, ended=ended)
         self.tasks.append(task)
         return task
 
     def runnable(self) -> list[Task]:
-        tasks = [t for t in self.tasks if not t.done and (t.ready is None or t.ready())]
+        waiting = [t for t in self.tasks if not t.done]
+        tasks = [t for t in waiting if t.may_go_on()]
         awake = [t for t in tasks if not t.asleep or t.slept_at < self.now]
-        return awake or tasks
+        return awake or tasks or [t for t in waiting if t.patience]
 
     def step(self, task: Task, *, cancel: bool = False) -> None:
         self.now += 1
         if task.asleep:
             self.clock.advance(task.asleep)
+        elif task.patience and not cancel and not task.may_go_on():
+            self.clock.advance(task.patience)
+        task.hurried = False
+        task.steps += 1
         try:
             if cancel:
-                task.ready, task.asleep = task.coroutine.throw(Cancelled())
+                waits = task.coroutine.throw(Cancelled())
             else:
-                task.ready, task.asleep = task.coroutine.send(None)
+                waits = task.coroutine.send(None)
+            task.ready, task.asleep, task.patience = waits
             task.slept_at = self.now
         except StopIteration as stop:
             task.done, task.result = True, stop.value
@@ -236,32 +174,34 @@ class World:
             task.done, task.error = True, error
             task.ended()
 
-    def run(self, choose: Callable[[int], int], upset: Callable[["World"], None] | None = None):
-        """Run to the end; ``choose(n)`` picks one of n, ``upset`` may interfere before a step."""
+    def run(
+        self,
+        choose: Callable[[Sequence[Task]], int],
+        upset: Callable[["Explorer"], None] | None = None,
+    ) -> None:
+        """Run to the end; ``choose`` picks the next task, ``upset`` may interfere before a step."""
         for _ in range(_MOST_STEPS):
             tasks = self.runnable()
             if not tasks:
-                assert all(task.done for task in self.tasks), "everybody waits: a deadlock"
                 break
             if upset is not None:
                 upset(self)
                 tasks = self.runnable()
             if tasks:
-                self.step(tasks[choose(len(tasks))] if len(tasks) > 1 else tasks[0])
+                self.step(tasks[choose(tasks)] if len(tasks) > 1 else tasks[0])
         else:
             raise AssertionError("no end in sight: a livelock")
         for task in self.tasks:
             if task.error is not None and not isinstance(task.error, Cancelled):
                 raise task.error
-        self.tasks.clear()
+        self.tasks = [task for task in self.tasks if not task.done]
+        assert all(task.daemon for task in self.tasks), "everybody waits: a deadlock"
 
     def alone(self, coroutine):
         """Run one coroutine while nothing else happens."""
         task = self.start(coroutine)
         self.run(lambda _: 0)
         return task.result
-
-    # -- what the callers do ---------------------------------------------------------------------
 
     async def program(self, process: int, ops: Sequence[Op]) -> None:
         for op in ops:
@@ -271,215 +211,39 @@ class World:
                 self.trace.append(f"{self.now}: process {process} {op} cancelled")
 
     async def do(self, process: int, op: Op) -> None:
-        name, *texts = op
-        cache = self.caches[process]
-        started = self.now
-        self.trace.append(f"{started}: process {process} {op}")
-        with self._look_of_this_call(process) as look:
-            if name == "get":
-                row = await cache.get(texts[0], MODEL)
-                answers = {} if row is None else {texts[0]: row}
-            elif name == "load":
-                rows = await cache.get_or_load_batch(texts, MODEL, self.source)
-                answers = dict(zip(texts, rows, strict=True))
-            else:
-                await self._change(process, name, texts)
-                answers = {}
-        if look:
-            self.looks[process][look[-1]] = self.now
-        for text, row in answers.items():
-            self.answered(process, text, version_in(row, text), started)
+        """Do one thing."""
+        raise NotImplementedError
 
-    async def _change(self, process: int, name: str, texts: Sequence[str]) -> None:
-        cache = self.caches[process]
-        texts = texts if name in ("put", "invalidate") else TEXTS
-        for text in texts:
-            self.source.version[text] += 1
-        versions = {text: self.source.version[text] for text in texts}
-        change = Change(process, texts, versions, name == "put", self.now)
-        self.changes.append(change)
-        failures = self.failures[process]
-        if name == "put":
-            rows = [vector(text, versions[text]) for text in texts]
-            await cache.put_batch(texts, rows, MODEL)
-        elif name == "invalidate":
-            await cache.invalidate(texts[0], MODEL)
-        elif name == "model":
-            await cache.invalidate_by_model(MODEL)
-        else:
-            await cache.clear()
-        self.now += 1
-        change.returned = self.now
-        change.delivered = self.failures[process] == failures
-        self.trace.append(f"{self.now}: process {process} {name} {texts} returned")
-        self.now += 1
-
-    # -- what they may see -----------------------------------------------------------------------
-
-    @contextmanager
-    def _look_of_this_call(self, process: int):
-        """The steps at which this call's process read the log while the call ran."""
-        before = len(self._look_log(process))
-        seen: list[int] = []
-        yield seen
-        seen += self._look_log(process)[before:]
-
-    def _look_log(self, process: int) -> list[int]:
-        return self.__dict__.setdefault(f"_log{process}", [])
-
-    def failed(self, process: int) -> None:
-        self.failures[process] += 1
-
-    def looked(self, process: int) -> None:
-        self._look_log(process).append(self.now)
-
-    def too_old(self, text: str, version: int, change: Change) -> bool:
-        """Whether a value was loaded before a change, and was not put while it happened."""
-        if text not in change.versions or version >= change.versions[text]:
-            return False
-        return not any(
-            c.puts and c.versions.get(text) == version
-            and (c.returned is None or c.returned > change.started)
-            for c in self.changes
-        )  # fmt: skip
-
-    def answered(self, process: int, text: str, version: int, started: int) -> None:
-        for change in self.changes:
-            if change.returned is None or not self.too_old(text, version, change):
-                continue
-            if change.process == process:
-                known = change.returned < started
-            else:
-                known = change.delivered and any(
-                    look > change.returned and ended < started
-                    for look, ended in self.looks[process].items()
-                )
-            if known:
-                self.stale.append(
-                    f"process {process} was given {text} version {version} by a call that began "
-                    f"at {started}, after {change}"
-                )
+    def cancel(self, choose: Callable[[Sequence[Task]], Task]) -> None:
+        """Cancel one of the calls under way, if there are any."""
+        under_way = [
+            t for t in self.tasks if t.caller and not t.done and t.coroutine.cr_await is not None
+        ]
+        if under_way:
+            self.step(choose(under_way), cancel=True)
 
     def settle(self) -> None:
-        """When all is quiet and everybody has looked into the log: nothing stale is left."""
-        self.outage = ""
-        for _ in range(2):  # what is queued is delivered, then everybody hears of it
-            self.clock.advance(LEASE + POLL)
-            for cache in self.caches:
-                self.alone(cache.get("something else", MODEL))
-        for process, cache in enumerate(self.caches):
-            cache._tiers.engine.check()
-            assert cache.get_stats().undelivered == 0, "all that was queued has been delivered"
-            self._left(f"near of process {process}", lambda text, c=cache: near_row(c, text))
-        observer = self.cache(0)
-        stored = {text: self.alone(observer.get(text, MODEL)) for text in TEXTS}
-        self._left("the store", stored.get)
-        # who had to load without the store may differ from a put it could not know of
-        for process, cache in enumerate(() if self.outages else self.caches):
-            for text in TEXTS:
-                near = near_row(cache, text)
-                if near is not None and stored[text] is not None and any(near != stored[text]):
-                    self.stale.append(f"process {process} keeps {text} {near}, not {stored[text]}")
-        for cache in [*self.caches, observer]:
-            self.alone(cache.close())
+        """When all is quiet: see what is left."""
+        raise NotImplementedError
 
-    def _left(self, where: str, row_of: Callable[[str], np.ndarray | None]) -> None:
-        for text in TEXTS:
-            row = row_of(text)
-            for change in self.changes if row is not None else ():
-                # one that never returned (cancelled) promised nothing
-                if change.returned and self.too_old(text, version_in(row, text), change):
-                    self.stale.append(f"{where} keeps {text} {row}, after {change}")
+    @staticmethod
+    def exhaustively(prepared: Callable[[], "Explorer"], *, most: int) -> Iterator["Explorer"]:
+        """Every schedule of a world, made anew each time, depth first, at most ``most`` of them."""
+        prefix: list[int] = []
+        for _ in range(most):
+            taken: list[tuple[int, int]] = []
 
+            def choose(tasks: Sequence[Task], taken=taken, prefix=tuple(prefix)) -> int:
+                choice = prefix[len(taken)] if len(taken) < len(prefix) else 0
+                taken.append((choice, len(tasks)))
+                return choice
 
-def near_row(cache: AsyncEmbeddingCache, text: str) -> np.ndarray | None:
-    engine = cache._tiers.engine
-    return engine.near.get_one(cache._tiers.shelf(MODEL).name, text)
-
-
-# -- schedules -----------------------------------------------------------------------------------
-
-Programs = Sequence[tuple[int, Sequence[Op]]]
-
-
-def prepared(programs: Programs, *, warm: Programs = (), store=None) -> World:
-    """A world whose processes have begun to listen, did ``warm``, and are about to run."""
-    world = World(store=store)
-    for cache in world.caches:
-        world.alone(cache.get("something else", MODEL))
-    for process, ops in warm:
-        world.alone(world.program(process, ops))
-    world.trace.clear()
-    for process, ops in programs:
-        world.start(world.program(process, ops), caller=True)
-    return world
-
-
-def random_programs(rng: random.Random) -> Programs:
-    ops: list[Op] = [
-        *[("get", text) for text in TEXTS], *[("load", text) for text in TEXTS],
-        ("load", *TEXTS), ("load", *TEXTS), *[("put", text) for text in TEXTS],
-        *[("invalidate", text) for text in TEXTS], ("invalidate", TEXTS[0]),
-        ("model",), ("clear",),
-    ]  # fmt: skip
-    return [
-        (rng.randrange(2), [rng.choice(ops) for _ in range(rng.randint(1, 3))])
-        for _ in range(rng.randint(2, 4))
-    ]
-
-
-def at_random(seed: int, *, store=None) -> World:
-    """One random schedule of random programs: time jumps, calls are cancelled, values evicted."""
-    rng = random.Random(seed)
-    programs, both = random_programs(rng), [("load", *TEXTS)]
-    world = prepared(
-        programs, warm=rng.choice([(), [(0, both), (1, both)], [(0, both)]]), store=store
-    )
-    outages = rng.choice([0, 0, 0.05])
-    jumps, cancels, losses = rng.choice([0, 0.05]), rng.choice([0, 0, 0.03]), rng.choice([0, 0.03])
-
-    def upset(world: World) -> None:
-        if rng.random() < jumps:
-            world.clock.advance(rng.choice([POLL, POLL, LEASE]))
-        if rng.random() < outages:
-            world.outage = rng.choice(["", "unreachable", "mute"])
-            world.outages += 1
-            world.trace.append(f"{world.now}: outage {world.outage!r}")
-        if rng.random() < losses:  # the store evicts a value
-            lost = rng.choice(TEXTS)
-            world.trace.append(f"{world.now}: the store loses {lost}")
-            world.lose(lost)
-        if rng.random() < cancels:
-            callers = [t for t in world.tasks if t.caller and not t.done and world.now]
-            started = [t for t in callers if t.coroutine.cr_await is not None]
-            if started:
-                world.step(rng.choice(started), cancel=True)
-
-    world.run(rng.randrange, upset)
-    world.settle()
-    return world
-
-
-def exhaustively(programs: Programs, *, warm: Programs = (), most: int, store=None):
-    """Every schedule of the programs, depth first, at most ``most`` of them."""
-    prefix: list[int] = []
-    for _ in range(most):
-        taken: list[tuple[int, int]] = []
-
-        def choose(count: int, taken=taken, prefix=tuple(prefix)) -> int:
-            choice = prefix[len(taken)] if len(taken) < len(prefix) else 0
-            taken.append((choice, count))
-            return choice
-
-        world = prepared(programs, warm=warm, store=None if store is None else store())
-        world.run(choose)
-        world.settle()
-        yield world
-        while taken and taken[-1][0] + 1 == taken[-1][1]:
-            taken.pop()
-        if not taken:
-            return
-        prefix = [choice for choice, _ in taken[:-1]] + [taken[-1][0] + 1]
-
-
-__all__ = ["LEASE", "POLL", "TEXTS", "World", "at_random", "exhaustively", "prepared"]
+            world = prepared()
+            world.run(choose)
+            world.settle()
+            yield world
+            while taken and taken[-1][0] + 1 == taken[-1][1]:
+                taken.pop()
+            if not taken:
+                return
+            prefix = [choice for choice, _ in taken[:-1]] + [taken[-1][0] + 1]

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from interleave.explorer import TEXTS, at_random, exhaustively
+from interleave.vectors import TEXTS, at_random, exhaustively
 from nearcache.engine import logged
 from nearcache.engine.access import Access
 from nearcache.engine.flights import FlightTable
