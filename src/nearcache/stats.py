@@ -1,10 +1,12 @@
 """Counting what the cache did: exact under threads, read as a frozen snapshot."""
 
 import threading
+import weakref
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["Counters", "Stats"]
+__all__ = ["Counters", "NearHits", "Stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,39 @@ class Counters:
         """Start again from zero."""
         with self._lock:
             self._counts = dict.fromkeys(_COUNTS, 0)
+
+
+class NearHits:
+    """Hits and their bytes, counted without a lock: every thread has a cell of its own."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._cells: list[tuple[weakref.ref[threading.Thread], list[int]]] = []
+        self._counted = [0, 0]
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Take a new lock: after a fork another thread may have held the old one."""
+        self._lock = threading.Lock()
+
+    def cell(self) -> list[int]:
+        """Return this thread's [hits, bytes], to add to."""
+        try:
+            cell: list[int] = self._local.cell
+        except AttributeError:
+            cell = self._local.cell = [0, 0]
+            with self._lock:
+                self._cells = [pair for pair in self._cells if pair[1][0] or pair[0]() is not None]
+                self._cells.append((weakref.ref(threading.current_thread()), cell))
+        return cell
+
+    def total(self) -> Sequence[int]:
+        """Return the hits and bytes since the last call."""
+        with self._lock:
+            hits = sum(cell[0] for _, cell in self._cells)
+            size = sum(cell[1] for _, cell in self._cells)
+            before, self._counted = self._counted, [hits, size]
+        return hits - before[0], size - before[1]
 
 
 _COUNTS: dict[str, type[int] | type[float]] = {

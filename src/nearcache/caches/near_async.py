@@ -75,7 +75,7 @@ class AsyncNearCache(Generic[K, V]):
         self._clock = tiers.engine.clock
         self._bound = shelf.bound
         self._find = shelf.finder()
-        self._cells = tiers.near_hits.cell
+        self._cells = shelf.hits.cell
         self._events = tiers.engine.events
 
     @classmethod

@@ -71,10 +71,15 @@ class Tiers:
         raise NotImplementedError
 
     def _begin(self, near: Any, store: Any, options: Options, clock: Clock) -> None:
-        self._lock = threading.Lock()
         self.engine = self._engine(near, store, options, clock)
         self.async_io = AsyncIO()
+        self.start_anew()
+        self.engine.after_fork += [self.start_anew, self.async_io.start_anew]
         self.views: dict[str, Self] = {}
+
+    def start_anew(self) -> None:
+        """Take a new lock: after a fork another thread may have held the old one."""
+        self._lock = threading.Lock()
 
     def view(self, part: str) -> Self:
         """Return the same tiers under a sub-namespace."""

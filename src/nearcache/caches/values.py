@@ -1,8 +1,5 @@
 """The tiers of a cache of any values, and counting what it does."""
 
-import threading
-import weakref
-from collections.abc import Sequence
 from typing import Any
 
 from nearcache.caches.near_loaders import Crowd
@@ -42,7 +39,6 @@ class ValueTiers(Tiers):
         space = near.new_space(self.space.name) if self.is_view else near.root
         keys = ValueKeys(self.space)
         shelf = self.shelf = ValueShelf(near, space, keys, self.codec, clock, options)
-        self.near_hits = NearHits()
         self.crowd = Crowd()
 
         def share(engine: Engine, store: Store) -> Tracked:
@@ -55,7 +51,7 @@ class ValueTiers(Tiers):
 
     def stats(self) -> Stats:
         """Return the counts, those of near hits included."""
-        hits, size = self.near_hits.total()
+        hits, size = self.shelf.hits.total()
         if hits:
             self.engine.counters.add(near_hits=hits, saved_loads=hits, bytes_saved=size)
         return self.engine.stats()
@@ -90,32 +86,3 @@ class ValueTiers(Tiers):
             saved_loads=saved,
             bytes_saved=batch.bytes_from((NEAR, FAR, JOINED)) if saved else 0,
         )
-
-
-class NearHits:
-    """Hits and their bytes, counted without a lock: every thread has a cell of its own."""
-
-    def __init__(self) -> None:
-        self._local = threading.local()
-        self._cells: list[tuple[weakref.ref[threading.Thread], list[int]]] = []
-        self._lock = threading.Lock()
-        self._counted = [0, 0]
-
-    def cell(self) -> list[int]:
-        """Return this thread's [hits, bytes], to add to."""
-        try:
-            cell: list[int] = self._local.cell
-        except AttributeError:
-            cell = self._local.cell = [0, 0]
-            with self._lock:
-                self._cells = [pair for pair in self._cells if pair[1][0] or pair[0]() is not None]
-                self._cells.append((weakref.ref(threading.current_thread()), cell))
-        return cell
-
-    def total(self) -> Sequence[int]:
-        """Return the hits and bytes since the last call."""
-        with self._lock:
-            hits = sum(cell[0] for _, cell in self._cells)
-            size = sum(cell[1] for _, cell in self._cells)
-            before, self._counted = self._counted, [hits, size]
-        return hits - before[0], size - before[1]

@@ -80,6 +80,11 @@ class Group:
         self.bumped = 0
         self._last: bytes | None = None
 
+    @property
+    def good_at(self) -> float:
+        """Until when its token is known to have been the store's own."""
+        return max(self.read_at, self.epoch.heard)
+
     def forget(self) -> None:
         """Know its token no more."""
         self.token = None
@@ -139,11 +144,9 @@ class Groups:
         group.bumped = self.bumps
         group.forget()
 
-    def changed(self, name: bytes) -> None:
-        """Forget what is known of a group, if anything."""
-        group = self._groups.get(name)
-        if group is not None:
-            group.forget()
+    def known(self, name: bytes) -> Group | None:
+        """Return the group of this name, if anybody asked for it."""
+        return self._groups.get(name)
 
     def forget(self) -> None:
         """Forget what is known of every group."""

@@ -228,9 +228,12 @@ class Link:
             finally:
                 if session is not None:
                     session.close()
-            if not self._is_over(ended):
-                ended.wait(self._lost(session, error, pause))
-                pause = min(_LONGEST_PAUSE, 2 * pause)
+            if self._is_over(ended):
+                return
+            until = self.clock() + self._lost(session, error, pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
+            while (left := until - self.clock()) > 0 and not self._is_over(ended):
+                ended.wait(min(left, _LONGEST_PAUSE))
 
     def _is_over(self, ended: threading.Event) -> bool:
         """Say whether nobody listens any more: all have left, or were let go unclosed."""
@@ -249,10 +252,10 @@ class Link:
             self.state = State.CONNECTING
         started = self.clock()
         stream = self._open_stream()
-        with self._lock:
+        with self._lock:  # who joins from here on is a newcomer: its prefixes may not be watched
             self._new.clear()
-            prefixes = list(self._prefixes)
-            self._stream = stream
+            prefixes, self._stream = list(self._prefixes), stream
+            members = [member for members in self._members.values() for member in members]
         try:
             stream.open(prefixes, _OPENING)
             if ended.is_set():
@@ -263,7 +266,7 @@ class Link:
             raise
         session = _Session(self, stream, Epoch(started), prefixes)
         self.state = State.TRACKING
-        for member in self.members():
+        for member in members:
             member.linked(session.epoch)
         return session
 

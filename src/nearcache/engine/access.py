@@ -64,6 +64,7 @@ class Access:
     ) -> None:
         self.store = store
         self.strict = strict
+        self.closed = False
         self._counters = counters
         self._events = events
         self._clock = clock
@@ -96,6 +97,8 @@ class Access:
         *arguments: Any,
     ) -> tuple[Any, StoreError | None]:
         """Ask; return (answer, None) or (None, error). A call without an answer answers True."""
+        if self.closed:  # a load that outlived its cache must not open a connection again
+            return None, _LeftAlone(f"{self.store.address} is not asked by a closed cache")
         if not self._breaker.allows():
             if self._breaker.tries():
                 io.background(self._try)
@@ -179,6 +182,10 @@ class Access:
             with self._lock:
                 for key in keys:
                     self._texts.pop(key, None)
+
+    def is_queued(self, group: bytes) -> bool:
+        """Say whether the forgetting of a group has not reached the store yet."""
+        return group in self._groups
 
     def shown(
         self, keys: Sequence[bytes], groups: Sequence[bytes], values: list[bytes | None]

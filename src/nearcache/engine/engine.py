@@ -63,6 +63,7 @@ class Engine:
         self.counters = Counters()
         self.events = Events()
         self.flights = FlightTable()
+        self.after_fork: list[Callable[[], None]] = []
         self.closed = False
         self.generation = 0  # rises when anything may have changed: older flights install nothing
         self._evictions_before = self._expirations_before = 0
@@ -98,6 +99,8 @@ class Engine:
         while wanted:
             flight = Flight(batch.shelf.name, io.loop)
             crew = flight.board()
+            if self.sharing is not None:
+                self.sharing.boards(flight, batch.keys)
             try:
                 mine, theirs = self.flights.claim(flight, batch.keys, wanted)
                 if mine:
@@ -305,6 +308,7 @@ class Engine:
         if self.sharing is not None:
             await self.sharing.access.finish(io)
             self.sharing.close()
+            self.sharing.access.closed = True
         self.closed = True
         fork.leave(self)
 
@@ -316,8 +320,8 @@ class Engine:
         """Let go, in a forked child, of what belongs to the parent's threads."""
         self.flights = FlightTable()
         self.counters.start_anew()
-        for shelf in self.shelves():
-            shelf.start_anew()
+        for begin in (*self.after_fork, *(shelf.start_anew for shelf in self.shelves())):
+            begin()
         if self.sharing is not None and self.store is not None:
             self.store.reset_after_fork()
             self.sharing.start_anew()

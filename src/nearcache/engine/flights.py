@@ -70,7 +70,8 @@ Outcome = Landed | Failed | _Mark
 class Flight:
     """The keys one call is getting.
 
-    ``loop`` is the event loop it runs on, if any. ``aloft`` are the keys whose load goes on even
+    ``loop`` is the event loop it runs on, if any. ``began`` and ``epoch`` tell how old its answers
+    may be, for values that change. ``aloft`` are the keys whose load goes on even
     when the caller has ``left``. ``joined`` says that another call waits, or waited, for a key:
     it will copy from this call's batch, which must not be handed out then.
     """
@@ -81,7 +82,9 @@ class Flight:
         "_outcomes",
         "_waiters",
         "aloft",
+        "began",
         "claimed",
+        "epoch",
         "joined",
         "left",
         "looked",
@@ -97,6 +100,8 @@ class Flight:
         self.loop = loop
         self.writes = writes
         self.looked = self.left = self.joined = False
+        self.began = 0.0
+        self.epoch: Any = None
         self.aloft: set[bytes] = set()
         self.claimed: Sequence[bytes] = ()
         self._crew: ref[_Mark] | None = None
@@ -241,6 +246,10 @@ class FlightTable:
         left = flight.unsettled(keys)
         if left:
             self.land(flight, dict.fromkeys(left, RELEASED))
+
+    def owners(self, keys: Iterable[bytes]) -> list[tuple[bytes, Flight]]:
+        """Return who has which of these keys."""
+        return [(key, self._flights[key]) for key in keys if key in self._flights]
 
     def detach(self, keys: Iterable[bytes]) -> None:
         """Take keys from their flights: what is under way will not be installed."""

@@ -214,6 +214,10 @@ class AsyncIO:
         self._loaders: WeakKeyDictionary[object, ThreadPoolExecutor] = WeakKeyDictionary()
         self._pid = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Take a new lock: after a fork another thread may have held the old one."""
         self._lock = threading.Lock()
 
     @property

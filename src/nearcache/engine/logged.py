@@ -5,7 +5,7 @@ so that all processes have the same bits.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from nearcache.coherence.epochs import stamp
@@ -111,6 +111,9 @@ class Logged:
 
     # -- reading and loading -----------------------------------------------------------------
 
+    def boards(self, flight: Flight, keys: Sequence[bytes]) -> None:
+        """Do nothing: whoever gets a value that never changes gets the right one."""
+
     async def read(self, io: IO, batch: RowBatch, positions: Sequence[int]) -> Fetched | None:
         """Read values and epochs in one round trip."""
         keys, groups = batch.keys_at(positions), batch.shelf.keys.groups
@@ -138,6 +141,10 @@ class Logged:
             io, "lease", batch.keys_at(positions), token, seconds, batch.marked()
         )
         return answers
+
+    def holding(self, keys: Sequence[bytes], token: bytes) -> AbstractContextManager[None]:
+        """Keep the lease alive while its load runs."""
+        return self.keeper.holding(keys, token)
 
     async def fill(
         self, io: IO, batch: RowBatch, landing: Landing, token: bytes

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from nearcache.coherence.leases import LeaseKeeper
 from nearcache.engine.access import Access
+from nearcache.engine.flights import Flight
 from nearcache.engine.io import IO
 from nearcache.errors import StoreError
 from nearcache.stores.base import Fetched
@@ -30,6 +31,9 @@ class Sharing(Protocol):
     async def listen(self, io: IO) -> None:
         """Begin an operation: hear what there is to hear."""
 
+    def boards(self, flight: Flight, keys: Sequence[bytes]) -> None:
+        """Hear that a flight is about to claim keys; take away those it should not wait for."""
+
     async def read(self, io: IO, batch: Any, positions: Sequence[int]) -> Fetched | None:
         """Read entries from the store; None when it does not answer."""
 
@@ -40,6 +44,9 @@ class Sharing(Protocol):
         self, io: IO, batch: Any, positions: Sequence[int], token: bytes
     ) -> list[bool | bytes] | None:
         """Claim the right to load; None to load without."""
+
+    def holding(self, keys: Sequence[bytes], token: bytes) -> AbstractContextManager[None]:
+        """Return what is held while a load under a lease runs."""
 
     async def fill(
         self, io: IO, batch: Any, landing: Any, token: bytes

@@ -15,6 +15,7 @@ when its echo comes, its head is read once more, for a foreign write may have co
     the head of k: v2, so drop k
 """
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -47,12 +48,14 @@ from nearcache.engine.values import (
     ValueShelf,
 )
 from nearcache.errors import StoreError, StoreUnavailable
-from nearcache.stores.base import PONG, Changed, Fetched, Store, version_of
+from nearcache.stores.base import PONG, TAKEN, Changed, Fetched, Store, lease_of, version_of
 
 if TYPE_CHECKING:
     from nearcache.engine.engine import Engine
 
 __all__ = ["Tracked", "link_of"]
+
+log = logging.getLogger("nearcache")
 
 _ATTEMPTS = 10  # of a write that other writers of its key are in the way of
 _AT_ONCE = 500  # heads per request
@@ -86,10 +89,13 @@ class Tracked:
         self._begin()
 
     def _begin(self) -> None:
-        self._echoes: dict[bytes, bytes] = {}
+        self._echoes: dict[bytes, bytes] = {}  # values that we write, and have yet to hear of
+        self._made: dict[bytes, None] = {}  # epochs likewise
         self._bells: dict[bytes, list[Flight]] = {}
+        self._loading: dict[bytes, bytes] = {}
         self._to_verify: dict[bytes, None] = {}
         self._verifying = threading.Lock()
+        self._looking = threading.Lock()
         self._news = threading.Event()
         self._verifier: threading.Thread | None = None
 
@@ -116,6 +122,7 @@ class Tracked:
         """Hear of changes from now on; look again at what was kept while nobody listened."""
         with self._engine.flights.lock:
             self._echoes.clear()
+            self._made.clear()
             self._shelf.groups.forget()
             self.epoch = epoch
         self._engine.events.emit("link", "tracking", None)
@@ -126,6 +133,7 @@ class Tracked:
         with self._engine.flights.lock:
             self.epoch = DEAD
             self._echoes.clear()
+            self._made.clear()
             bells = [bell for bells in self._bells.values() for bell in bells]
         for bell in bells:
             bell.looked_in_store()
@@ -137,11 +145,8 @@ class Tracked:
         ringing: list[Flight] = []
         with self._engine.flights.lock:
             for name in names:
-                if name == keys.groups[0]:
-                    self._engine.drop_everything()
-                    self._shelf.groups.changed(name)
-                elif keys.is_group(name):
-                    self._shelf.groups.changed(name)
+                if keys.is_group(name):
+                    again += self._group_changed(name)
                 elif (key := keys.key(name)) is not None:
                     ringing += self._bells.get(name, ())
                     if self._echoes.pop(name, None) is not None:
@@ -150,11 +155,27 @@ class Tracked:
                     else:
                         self._engine.drop_near(self._shelf, [name], [key])
                 elif self._bells:  # of a lease, perhaps
-                    ringing += self._bells.get(name.removesuffix(b":lease"), ())
+                    value = name.removesuffix(b":lease")
+                    ringing += self._bells.get(value, ())
+                    if value in self._loading:
+                        again.append(value)
         for bell in ringing:
             bell.looked_in_store()
         if again:
             self.verify(again)
+
+    def _group_changed(self, name: bytes) -> list[bytes]:
+        """Forget a group; one that this process has just made or prolonged is read once more."""
+        group = self._shelf.groups.known(name)
+        if group is None:
+            return []
+        if self._made.pop(name, None) is not None and group.token is not None:
+            group.ticket += 1
+            return [name]
+        if group is self._shelf.everything:
+            self._engine.drop_everything()
+        group.forget()
+        return []
 
     def everything_changed(self) -> None:
         """Drop all, as after a flush."""
@@ -162,6 +183,7 @@ class Tracked:
             self._engine.drop_everything()
             self._shelf.groups.forget()
             self._echoes.clear()
+            self._made.clear()
             bells = [bell for bells in self._bells.values() for bell in bells]
         for bell in bells:
             bell.looked_in_store()
@@ -207,8 +229,43 @@ class Tracked:
                 del self._to_verify[name]
             self._news.clear()
         if names:
-            run(self._verify(BlockingIO(), names))
+            with self._looking:
+                run(self.look_again(BlockingIO(), names))
         return bool(names)
+
+    async def look_again(self, io: IO, names: list[bytes]) -> None:
+        """Compare near copies, and leases of loads under way, with what the store has."""
+        groups = [g for name in names if (g := self._shelf.groups.known(name)) is not None]
+        if groups:
+            await self._verify_groups(io, groups)
+        loading = {name: token for name in names if (token := self._loading.get(name))}
+        if loading:
+            await self._verify_leases(io, loading)
+        apart = {*loading, *(group.name for group in groups)}
+        names = [name for name in names if name not in apart]
+        if names:
+            await self._verify(io, names)
+
+    async def _verify_groups(self, io: IO, groups: list[Group]) -> None:
+        """Read the tokens of groups again; those that are others now, or cannot be read, go."""
+        epoch, ticket = self.epoch, Groups.ticket(groups)
+        fetched, _ = await self.access.attempt(io, "look", [], [group.name for group in groups])
+        tokens = [b""] * len(groups) if fetched is None else fetched.epochs
+        with self._engine.flights.lock:
+            for group, token in zip(groups, tokens, strict=True):
+                if group.token != token:
+                    if group is self._shelf.everything:
+                        self._engine.drop_everything()
+                    group.forget()
+            if fetched is not None:
+                Groups.learn(ticket, tokens, epoch, fetched.sent)
+
+    async def _verify_leases(self, io: IO, loading: dict[bytes, bytes]) -> None:
+        """Let nobody wait for a load whose lease was ended by an invalidation elsewhere."""
+        found, _ = await self.access.attempt(io, "heads", [lease_of(name) for name in loading], [])
+        if found is not None:
+            held = zip(loading.items(), found.values, strict=True)
+            self._engine.flights.detach([name for (name, token), lease in held if lease != token])
 
     def rest(self) -> bool:
         """End the verifying thread if there is nothing to do; say whether it ends."""
@@ -226,7 +283,7 @@ class Tracked:
         mine, _ = engine.flights.claim(flight, names, range(len(names)))
         names = [names[i] for i in mine]  # others are being read, and will be replaced
         try:
-            groups = self._outdated([shelf.everything, *self._groups_of(names)], epoch)
+            groups = self._outdated([shelf.everything, *self._groups_of(names)])
             ticket = Groups.ticket(groups)
             fetched, _ = await self.access.attempt(io, "heads", names, [g.name for g in groups])
             if fetched is None:
@@ -263,18 +320,10 @@ class Tracked:
 
     # -- reading -----------------------------------------------------------------------------
 
-    def _outdated(self, groups: Sequence[Group], epoch: Epoch) -> list[Group]:
+    def _outdated(self, groups: Sequence[Group]) -> list[Group]:
         """Return the groups whose tokens have to be read: unknown, or not heard of for long."""
         since = self._engine.clock() - self.bound / 2
-        return [
-            group
-            for group in groups
-            if group.token is None
-            or (
-                (group.epoch is not epoch or epoch is DEAD)
-                and max(group.read_at, group.epoch.heard) <= since
-            )
-        ]
+        return [group for group in groups if group.token is None or group.good_at <= since]
 
     def _learn(self, ticket: Ticket, tokens: Sequence[bytes], epoch: Epoch, sent: float) -> bool:
         """Take tokens that were read; say whether what is near is still of the same everything."""
@@ -286,7 +335,13 @@ class Tracked:
                     # everything it is
                     self._engine.drop_everything()
                     same = False
-            Groups.learn(ticket, tokens, epoch, sent)
+            # one that this process forgot, and could not tell the store yet, stays forgotten
+            known = [
+                (entry, token)
+                for entry, token in zip(ticket, tokens, strict=True)
+                if not self.access.is_queued(entry[0].name)
+            ]
+            Groups.learn([entry for entry, _ in known], [t for _, t in known], epoch, sent)
         return same
 
     async def _epochs(
@@ -295,6 +350,8 @@ class Tracked:
         """Return the tokens of groups, made where absent, for values that live ``life`` seconds."""
         ticket, sent = Groups.ticket(groups), self._engine.clock()
         names = [group.name for group in groups]
+        if epoch is not DEAD:
+            self._made.update(dict.fromkeys(names))
         tokens: list[bytes] | None = await self.access.ask(io, "epochs", names, life)
         if tokens is not None and any(len(token) != TOKEN_BYTES for token in tokens):
             self.access.say("epoch", "%s holds an epoch that is none", self._store.address)
@@ -306,6 +363,21 @@ class Tracked:
                 group.lives_until = max(group.lives_until, until)
         return tokens
 
+    def boards(self, flight: Flight, keys: Sequence[bytes]) -> None:
+        """Note when a flight began; take keys from flights that are too old to wait for.
+
+        What such a flight brings may have changed more than the bound ago, unheard: its question
+        is on its way for long, or its loader is slow, and the link was lost meanwhile.
+        """
+        engine = self._engine
+        flight.began, flight.epoch = engine.clock(), self.epoch
+        since = flight.began - self.bound
+        with engine.flights.lock:
+            owners = engine.flights.owners(keys)
+            old = [k for k, f in owners if f.epoch and f.began <= since and f.epoch.heard <= since]
+            if old:
+                engine.flights.detach(old)
+
     async def read(self, io: IO, batch: ValueBatch, positions: Sequence[int]) -> Fetched | None:
         """Read values; and the tokens of groups that are not known."""
         epoch = batch.epoch = self.epoch
@@ -313,7 +385,7 @@ class Tracked:
             return None
         everything = self._shelf.everything
         token = everything.token  # before the question is asked whether it is known
-        wanted = [everything] if batch.fresh else self._outdated([everything], epoch)
+        wanted = [everything] if batch.fresh else self._outdated([everything])
         if token is None:
             wanted = [everything]
         ticket = Groups.ticket(wanted)
@@ -332,10 +404,9 @@ class Tracked:
                 token = made[0]
         assert token is not None, "it was known, or has been read"
         batch.everything = token
-        batch.read_at = fetched.sent
+        batch.read_at = min(fetched.sent, everything.good_at)
         if everything.epoch is not epoch:
             batch.epoch = DEAD
-            batch.read_at = min(fetched.sent, max(everything.read_at, everything.epoch.heard))
         values = self.access.shown(keys, self._shelf.keys.groups, fetched.values)
         return await self._opened(io, batch, positions, fetched._replace(values=values))
 
@@ -348,10 +419,11 @@ class Tracked:
         shelf, flights = self._shelf, self._engine.flights
         everything, epoch = shelf.everything, self.epoch
         token = everything.token
-        if token is None or everything.epoch is not epoch or epoch is DEAD:
+        if token is None or everything.epoch is not epoch or self._outdated([everything]):
             return None
         name = shelf.keys.name(key)
         flight = Flight(shelf.name, io.loop)
+        flight.began, flight.epoch = self._engine.clock(), epoch
         crew = flight.board()
         try:
             if not flights.claim_one(flight, name):
@@ -366,7 +438,8 @@ class Tracked:
             if self.access.undelivered:
                 return None
             one = ValueOne(shelf, name, key)
-            end = one.read(data, fetched, token, epoch)
+            good_at = min(fetched.sent, everything.good_at)
+            end = one.read(data, fetched, token, epoch, good_at)
             if end is None:
                 return None
 
@@ -387,7 +460,7 @@ class Tracked:
     ) -> Fetched | None:
         groups = list(batch.open(positions, fetched.values))
         if groups:
-            wanted = groups if batch.fresh else self._outdated(groups, self.epoch)
+            wanted = groups if batch.fresh else self._outdated(groups)
             if wanted:
                 epoch, ticket = self.epoch, Groups.ticket(wanted)
                 names = [group.name for group in wanted]
@@ -401,7 +474,7 @@ class Tracked:
         """Have the tokens of a call's own tags, in keys that outlive its values."""
         epoch, until = self.epoch, float("inf") if life is None else self._engine.clock() + life
         unknown = [g for g in batch.tags if g.lives_until < until]
-        unknown += [g for g in self._outdated(batch.tags, epoch) if g not in unknown]
+        unknown += [g for g in self._outdated(batch.tags) if g not in unknown]
         tokens: dict[Group, bytes] = {}
         if unknown:
             made = await self._epochs(io, unknown, life, epoch)
@@ -430,10 +503,22 @@ class Tracked:
         if not batch.everything or self.access.undelivered:
             return None
         keys, seen = batch.keys_at(positions), [batch.seen[i] for i in positions]
-        answers: list[bool | bytes] | None = await self.access.ask(
-            io, "claim", keys, seen, token, self._engine.options.lease
-        )
+        # before it is asked for: whoever ends the lease is heard
+        self._loading.update(dict.fromkeys(keys, token))
+        answers: list[bool | bytes] | None = None
+        try:
+            answers = await self.access.ask(
+                io, "claim", keys, seen, token, self._engine.options.lease
+            )
+        finally:
+            held = [True] * len(keys) if answers is None else [a is TAKEN for a in answers]
+            self._no_longer_loading([k for k, h in zip(keys, held, strict=True) if not h], token)
         return answers
+
+    def _no_longer_loading(self, keys: Sequence[bytes], token: bytes) -> None:
+        for key in keys:
+            if self._loading.get(key) == token:
+                self._loading.pop(key, None)
 
     async def fill(
         self, io: IO, batch: ValueBatch, landing: ValueLanding, token: bytes
@@ -531,6 +616,15 @@ class Tracked:
             held[READ_AT] = sent if held[EPOCH] is epoch else held[READ_AT]
 
     @contextmanager
+    def holding(self, keys: Sequence[bytes], token: bytes) -> Iterator[None]:
+        """Keep the lease alive while its load runs, and hear when somebody else ends it."""
+        try:
+            with self.keeper.holding(keys, token):
+                yield
+        finally:
+            self._no_longer_loading(keys, token)
+
+    @contextmanager
     def waiting(self, keys: Sequence[bytes]) -> Iterator["_Bell"]:
         """Return what rings when one of these keys, or its lease, changes."""
         bell = Flight(None, None)
@@ -574,7 +668,7 @@ class Tracked:
         )
         batch.read_at = self._engine.clock()
         everything = shelf.everything.token
-        if everything is None or self._outdated([shelf.everything], epoch):
+        if everything is None or self._outdated([shelf.everything]):
             made = await self._epochs(io, [shelf.everything], None, epoch)
             if made is None:
                 return failed
@@ -652,6 +746,10 @@ class Tracked:
     def forget_stored_group(self, group: bytes, _entry: bytes) -> None:
         """Forget a group in the store."""
         self._store.bump(group, bump_token(self._store.now()), self._shelf.keys.log)
+        known = self._shelf.groups.known(group)
+        if known is not None:
+            with self._engine.flights.lock:  # who reads just now may have asked before
+                known.forget()
 
     def everything(self) -> tuple[bytes, bytes]:
         """Return the group of everything."""
@@ -673,9 +771,13 @@ class Tracked:
             self._link.start_anew()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Hear no more, and let the look that is being taken end."""
         if self._link is not None:
             self._link.leave(self)
+        with self._verifying:
+            self._to_verify.clear()
+        if self._looking.acquire(timeout=_IDLE):
+            self._looking.release()
 
 
 def _verify(tracked_ref: "ref[Tracked]") -> None:
@@ -684,8 +786,11 @@ def _verify(tracked_ref: "ref[Tracked]") -> None:
         tracked = tracked_ref()
         if tracked is None:
             return
-        if tracked.verify_some():
-            continue
+        try:
+            if tracked.verify_some():
+                continue
+        except Exception:  # a bug; but what is looked at later must not suffer from it
+            log.exception("looking again at near copies failed")
         news = tracked._news
         del tracked
         if not news.wait(_IDLE):

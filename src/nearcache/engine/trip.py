@@ -138,7 +138,7 @@ class Trip:
             taken = sorted([*taken, *await self._adopt(sharing, came)])
         if taken:
             keys = self.batch.keys_at(taken)
-            with sharing.keeper.holding(keys, token):
+            with sharing.holding(keys, token):
                 try:
                     await self.call(taken, loader, token)
                 except BaseException:

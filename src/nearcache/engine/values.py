@@ -20,6 +20,7 @@ from nearcache.errors import CodecError, ConfigError, LoaderError, UnknownFormat
 from nearcache.keys import Key, ValueKeys, check_tags
 from nearcache.near.pick import ObjectTier
 from nearcache.options import Options, effective_ttl
+from nearcache.stats import NearHits
 from nearcache.stores.base import Fetched, version_of
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class ValueShelf:
         self.label = keys.space.decode()
         self.groups = Groups()
         self.everything = self.groups.group(keys.groups[0])
+        self.hits = NearHits()
         self.tracked: Tracked | None = None
 
     def tag(self, tag: str) -> Group:
@@ -156,6 +158,7 @@ class ValueShelf:
     def start_anew(self) -> None:
         """Take new locks: after a fork another thread may have held the old ones."""
         self.groups.start_anew()
+        self.hits.start_anew()
 
     def forget_size(self) -> None:
         """Nothing: values have no dimension."""
@@ -172,14 +175,16 @@ class ValueOne:
         self.handle = key
         self.held: list[Held] = []
 
-    def read(self, data: bytes, fetched: Fetched, token: bytes, epoch: Epoch) -> float | None:
+    def read(
+        self, data: bytes, fetched: Fetched, token: bytes, epoch: Epoch, good_at: float
+    ) -> float | None:
         """Take an entry; return when it ends, or None if it is not simply valid."""
         try:
             envelope = decode_value(data, self.keys[0])
             left = envelope.expiry - fetched.now if envelope.expiry else 0.0
             if envelope.everything != token or envelope.groups or left < 0:
                 return None
-            self.held.append(hold(self.shelf.codec, envelope, (), epoch, fetched.sent))
+            self.held.append(hold(self.shelf.codec, envelope, (), epoch, good_at))
         except CodecError:
             return None
         return fetched.sent + left if left else 0.0
@@ -355,8 +360,8 @@ class ValueBatch:
     def _hold(self, envelope: Envelope, pairs: Pairs) -> Held:
         epoch, read_at = self.epoch, self.read_at
         for group, _ in pairs:
-            if group.epoch is not epoch:
-                epoch, read_at = DEAD, min(read_at, max(group.read_at, group.epoch.heard))
+            epoch = epoch if group.epoch is epoch else DEAD
+            read_at = min(read_at, group.good_at)
         return hold(self.shelf.codec, envelope, pairs, epoch, read_at)
 
     def pack(
