@@ -220,9 +220,9 @@ def check_key(key: object) -> Key:
             msg = "a key is not empty"
             raise ConfigError(msg)
         # what a subclass says of itself decides nothing here
-        return str.__str__(key) if isinstance(key, str) else bytes(key)
-    if isinstance(key, tuple) and key:
-        return tuple(_check_part(part) for part in key)
+        return str.__str__(key) if isinstance(key, str) else bytes(memoryview(key))
+    if isinstance(key, tuple) and len(key):
+        return tuple(_check_part(part) for part in tuple.__iter__(key))
     msg = f"a key is a str, bytes, or a tuple of them, not empty; not {key!r}"
     raise ConfigError(msg)
 

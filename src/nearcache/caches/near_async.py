@@ -34,6 +34,9 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 
+_KEY_TYPES = frozenset((str, bytes, tuple))
+
+
 class AsyncNearCache(Generic[K, V]):
     """Any values in two tiers for asynchronous programs; the same names as ``NearCache``.
 
@@ -106,6 +109,8 @@ class AsyncNearCache(Generic[K, V]):
 
         The warm path: no coroutine, no lock.
         """
+        if type(key) not in _KEY_TYPES:  # it may say anything of itself
+            return MISSING
         try:
             held = self._find(key)
         except TypeError:  # unhashable: refused elsewhere
@@ -213,10 +218,7 @@ class AsyncNearCache(Generic[K, V]):
         staleness: float | None,
         tags: Sequence[str] = (),
     ) -> list[Any]:
-        if isinstance(keys, (str, bytes)):
-            msg = "keys is a list of keys, not one; give [key]"
-            raise ConfigError(msg)
-        asked = [check_key(key) for key in keys]
+        asked = _check_keys(keys)
         batch = self._batch(list(dict.fromkeys(asked)), tags, staleness=staleness, life=life)
         await self._resolve(batch, loader, life)
         place = {key: i for i, key in enumerate(batch.handles)}
@@ -314,7 +316,7 @@ class AsyncNearCache(Generic[K, V]):
 
     async def invalidate_batch(self, keys: Sequence[K]) -> int:
         """Forget keys; return how many there were."""
-        asked = list(dict.fromkeys(check_key(key) for key in keys))
+        asked = list(dict.fromkeys(_check_keys(keys)))
         if not asked:
             return 0
         return await self._tiers.engine.forget(self._io, self._tiers.shelf, asked)
@@ -415,3 +417,10 @@ class AsyncNearCache(Generic[K, V]):
 
     def __reduce__(self) -> tuple[object, ...]:
         return remake, (type(self), travelling(self._tiers))
+
+
+def _check_keys(keys: object) -> list[Any]:
+    if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+        msg = f"keys is a list of keys, not {type(keys).__name__}; give [key]"
+        raise ConfigError(msg)
+    return [check_key(key) for key in keys]
