@@ -139,7 +139,7 @@ class Stream(Protocol):
     """
 
     def open(self, prefixes: Sequence[bytes], seconds: float) -> None:
-        """Begin to hear of changes of keys that start with one of these, which do not overlap.
+        """Begin to hear of changes of keys that start with one of these: one or more, no overlap.
 
         A change that anybody makes after the return is heard. Raises StoreUnavailable or
         StoreTimeout when the store cannot be reached within about ``seconds``, StoreCannotTell when
