@@ -108,8 +108,8 @@ def _count(report: Report) -> None:
         with ExitStack() as stack:
             server = stack.enter_context(Server())
             proxy = stack.enter_context(FaultProxy.of(server.url))
-            store = stack.enter_context(_closing(RedisStore(proxy.url)))
-            options = Options(store_timeout=20.0, link_timeout=20.0)
+            store = stack.enter_context(_closing(RedisStore(proxy.url, timeout=20.0)))
+            options = Options(link_timeout=20.0)
             cache = stack.enter_context(NearCache(store, namespace="t", ttl=None, options=options))
             if "all" in what:
                 with NearCache(server.url, namespace="t", ttl=None, max_entries=0) as filler:
