@@ -44,8 +44,13 @@ class SQLiteStream:
         self._owner[:] = [os.getpid()]
         try:
             db, self._place = self._file.open_listener(seconds)
-            self._connection.append(db)
-            _, self._seen = _ends(db)
+            with self._lock:  # who closes it from another thread waits, or came before
+                self._connection.append(db)
+                if self._woken.is_set():
+                    close_all(self._connection, self._owner)
+                    msg = f"{self._file.address} was closed while it was opened"
+                    raise StoreUnavailable(msg)
+                _, self._seen = _ends(db)
         except sqlite3.Error as error:
             self.close()
             raise self._file.unavailable(error) from error

@@ -5,7 +5,7 @@ local answers = {}
 for i = 1, #KEYS do
   local key = KEYS[i]
   local token = redis.pcall('GET', key)
-  if type(token) ~= 'string' or token == '' then
+  if type(token) ~= 'string' or #token ~= 16 then  -- garbage is no epoch
     token = ARGV[2 + i]
     if least == 0 then
       redis.call('SET', key, token)
