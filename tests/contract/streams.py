@@ -222,6 +222,13 @@ class StreamContract:
         commit(store, KEY, ONE)
         assert names(again, KEY) == [KEY]
 
+    def test_a_stream_that_was_closed_before_it_is_open_stays_closed(self, store):
+        stream = store.stream()
+        stream.close()  # by another thread, while the first was about to open it
+        for call in (lambda: stream.open(PREFIXES, OPEN_SECONDS), lambda: stream.read(0)):
+            with pytest.raises(StoreUnavailable):
+                call()
+
     def test_a_stream_that_nobody_holds_is_let_go(self, store):
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -48,10 +48,13 @@ class MemoryStream:
         self.prefixes: tuple[bytes, ...] = ()
         self.queue: list[Message] = []
         self.is_open = False
+        self._closed = False
 
     def open(self, prefixes: Sequence[bytes], seconds: float) -> None:  # noqa: ARG002
         """Begin to hear of changes."""
         with self._announcer.news:
+            if self._closed:
+                self._check()
             self.prefixes = tuple(prefixes)
             self.is_open = True
             self._announcer.streams.add(self)
@@ -84,6 +87,6 @@ class MemoryStream:
     def close(self) -> None:
         """Hear no more."""
         with self._announcer.news:
-            self.is_open = False
+            self.is_open, self._closed = False, True
             self._announcer.streams.discard(self)
             self._announcer.news.notify_all()
