@@ -7,19 +7,21 @@ A module that wants caches closed after each test says so::
 
 import asyncio
 import gc
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from embedders import Face, until
 from nearcache import AsyncNearCache, NearCache, Options
 from nearcache.caches.values import ValueTiers
+from nearcache.coherence.link import DEAD
 
 __all__ = [
     "SPACE",
     "Source",
+    "begun",
     "linked",
     "links",
     "near_caches",
@@ -65,10 +67,24 @@ def near_with_clock(
 
 
 def linked(*caches: Any) -> None:
-    """Have each cache listen; its store is used for that, nothing in it changes."""
+    """Have each cache listen, and wait until it has been told that it hears of changes."""
+
+    def hears(cache: Any) -> bool:
+        tracked = cache._tiers.shelf.tracked
+        return tracked is None or (cache.link == "tracking" and tracked.epoch is not DEAD)
+
     for cache in caches:
         cache.get("nothing is kept under this key")
-        until(lambda cache=cache: cache.link in ("tracking", "none"))
+        until(lambda cache=cache: hears(cache))
+
+
+def begun(near: Callable[..., Face], face: str, store: Any, **options: Any) -> Face:
+    """A new cache that listens, in a namespace that another one has created before."""
+    near(face, store, **options).put("begun", 1)
+    cache = near(face, store, **options)
+    linked(cache)
+    cache.reset_stats()
+    return cache
 
 
 def settled(cache: Any, key: Any) -> None:
@@ -125,9 +141,9 @@ def sockets() -> int:
     """How many sockets this process has open."""
     gc.collect()
     count = 0
-    for number in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            count += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+            count += str(descriptor.readlink()).startswith("socket:")
         except OSError:  # closed since it was listed
             continue
     return count

@@ -20,7 +20,7 @@ class Level(IntEnum):
 
 
 class Name(str):
-    pass
+    __slots__ = ()
 
 
 VALUES: dict[str, list[Any]] = {
