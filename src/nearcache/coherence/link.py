@@ -37,7 +37,7 @@ log = logging.getLogger("nearcache")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # between attempts: what heals is to be found soon
 _OPENING = 0.5  # seconds that a connection may take to say that it tracks
 _LISTENING = 0.1  # seconds of one read: so long until a new member is seen
-_CANNOT_TELL_PAUSE = 60.0
+_CANNOT_TELL_PAUSE, _LONGEST_SILENCE = 0.5, 60.0  # between looks whether a store can tell now
 _PINGS = 6  # per bound
 _MOST_PINGS = 0.05  # seconds between two of them at least
 
@@ -138,6 +138,7 @@ class Link:
         self._stream: Stream | None = None
         self._new: list[weakref.ref[Any]] = []
         self.state = State.CLOSED
+        self._silence = _CANNOT_TELL_PAUSE / 2
 
     def start_anew(self) -> None:
         """Let go, in a forked child, of the parent's thread and connection; listen anew."""
@@ -266,6 +267,7 @@ class Link:
             raise
         session = _Session(self, stream, Epoch(started), prefixes)
         self.state = State.TRACKING
+        self._silence = _CANNOT_TELL_PAUSE / 2
         for member in members:
             member.linked(session.epoch)
         return session
@@ -283,7 +285,8 @@ class Link:
         if self.state is not State.CANNOT_TELL:
             log.warning("%s. Near copies of what may change live for link_timeout at most", error)
         self.state = State.CANNOT_TELL
-        return _CANNOT_TELL_PAUSE
+        self._silence = min(_LONGEST_SILENCE, 2 * self._silence)
+        return self._silence
 
     def dispatch(self, names: Iterable[bytes] | None, but: Member | None = None) -> None:
         """Tell the members, ``but`` one, what changed; None for everything."""

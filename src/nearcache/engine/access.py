@@ -125,6 +125,11 @@ class Access:
         self._breaker.succeeded()
         return True if answer is None else answer, None
 
+    def hurry(self, io: IO) -> None:
+        """Try a store that is left alone at once: there is a sign that it answers again."""
+        if not self._breaker.allows():
+            io.background(self._try)
+
     async def _try(self, io: IO) -> None:
         """Find out whether the store answers again, and bring it what is queued."""
         try:

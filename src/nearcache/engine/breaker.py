@@ -12,7 +12,7 @@ from nearcache.clock import Clock
 __all__ = ["Breaker"]
 
 _FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
+_LONGEST_PAUSE = 0.5  # what was kept in an outage is to be looked at soon after it
 
 
 class Breaker:

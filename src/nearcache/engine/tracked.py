@@ -126,6 +126,7 @@ class Tracked:
             self._shelf.groups.forget()
             self.epoch = epoch
         self._engine.events.emit("link", "tracking", None)
+        self.access.hurry(BlockingIO())
         self.verify(self._shelf.keys.values(self._shelf.near.keys(self._shelf.name)))
 
     def lost(self, reason: str) -> None:
@@ -418,7 +419,7 @@ class Tracked:
         """
         shelf, flights = self._shelf, self._engine.flights
         everything, epoch = shelf.everything, self.epoch
-        token = everything.token
+        token, generation = everything.token, self._engine.generation
         if token is None or everything.epoch is not epoch or self._outdated([everything]):
             return None
         name = shelf.keys.name(key)
@@ -444,7 +445,7 @@ class Tracked:
                 return None
 
             def install(ours: set[bytes]) -> None:
-                if ours:
+                if ours and generation == self._engine.generation:
                     one.install(end)
 
             near = shelf.near.tier

@@ -254,7 +254,13 @@ class RedisStore:
 
     def stream(self) -> Stream:
         """Return a new stream of changes: a connection of its own, beside the pool."""
-        return RedisStream(self._pool, self._address, self._write_canary, self._read_clock)
+        return RedisStream(
+            self._pool,
+            self._address,
+            self._write_canary,
+            self._read_clock,
+            lambda: self._timer.usual,
+        )
 
     def _write_canary(self, key: bytes, seconds: float) -> None:
         self._ask([("SET", key, b"", "PX", milliseconds(seconds))], writes=True)

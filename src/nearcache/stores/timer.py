@@ -28,6 +28,11 @@ class RoundTripTimer:
         """How long to wait for the next answer."""
         return self._timeout
 
+    @property
+    def usual(self) -> float:
+        """How long an answer usually takes; 0 before the first."""
+        return self._mean or 0.0
+
     def answered(self, seconds: float) -> None:
         """Learn from an answer."""
         with self._lock:
