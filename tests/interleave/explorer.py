@@ -134,12 +134,16 @@ class NoThread:
 class Explorer:
     """Tasks that wait for their turn, a clock that stands still, and what happened so far."""
 
+    expected: tuple[type[BaseException], ...] = (Cancelled,)
+    """What may end a task without being wrong."""
+
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.tasks: list[Task] = []
         self.stale: list[str] = []
         self.trace: list[str] = []
         self.now = 0
+        self.last: Task | None = None  # who went on last
 
     def start(self, coroutine, *, caller=False, daemon=False, ended=lambda: None) -> Task:
         task = Task(coroutine, caller, daemon, ended=ended)
@@ -148,12 +152,13 @@ class Explorer:
 
     def runnable(self) -> list[Task]:
         waiting = [t for t in self.tasks if not t.done]
-        tasks = [t for t in waiting if t.may_go_on()]
+        tasks = [t for t in waiting if t.ready is None or t.hurried or t.ready()]
         awake = [t for t in tasks if not t.asleep or t.slept_at < self.now]
         return awake or tasks or [t for t in waiting if t.patience]
 
     def step(self, task: Task, *, cancel: bool = False) -> None:
         self.now += 1
+        self.last = task
         if task.asleep:
             self.clock.advance(task.asleep)
         elif task.patience and not cancel and not task.may_go_on():
@@ -192,7 +197,7 @@ class Explorer:
         else:
             raise AssertionError("no end in sight: a livelock")
         for task in self.tasks:
-            if task.error is not None and not isinstance(task.error, Cancelled):
+            if task.error is not None and not isinstance(task.error, self.expected):
                 raise task.error
         self.tasks = [task for task in self.tasks if not task.done]
         assert all(task.daemon for task in self.tasks), "everybody waits: a deadlock"
@@ -227,18 +232,19 @@ class Explorer:
         raise NotImplementedError
 
     @staticmethod
-    def exhaustively(prepared: Callable[[], "Explorer"], *, most: int) -> Iterator["Explorer"]:
-        """Every schedule of a world, made anew each time, depth first, at most ``most`` of them."""
+    def exhaustively(
+        prepared: Callable[[], "Explorer"], *, most: int, switches: int | None = None
+    ) -> Iterator["Explorer"]:
+        """Every schedule of a world, made anew each time, depth first, at most ``most`` of them.
+
+        switches: how often a task that could go on has to stand back for another, at most; what
+            goes wrong seldom needs more than two. None for any number.
+        """
         prefix: list[int] = []
         for _ in range(most):
             taken: list[tuple[int, int]] = []
-
-            def choose(tasks: Sequence[Task], taken=taken, prefix=tuple(prefix)) -> int:
-                choice = prefix[len(taken)] if len(taken) < len(prefix) else 0
-                taken.append((choice, len(tasks)))
-                return choice
-
             world = prepared()
+            choose = _Depth(world, prefix, taken, switches)
             world.run(choose)
             world.settle()
             yield world
@@ -247,3 +253,30 @@ class Explorer:
             if not taken:
                 return
             prefix = [choice for choice, _ in taken[:-1]] + [taken[-1][0] + 1]
+
+
+class _Depth:
+    """Chooses the choices of ``prefix``, then the first each time; ``taken`` hears of all."""
+
+    def __init__(
+        self,
+        world: Explorer,
+        prefix: Sequence[int],
+        taken: list[tuple[int, int]],
+        switches: int | None,
+    ) -> None:
+        self._world, self._prefix, self._taken, self._left = world, prefix, taken, switches
+
+    def __call__(self, tasks: Sequence[Task]) -> int:
+        order = list(range(len(tasks)))
+        last = self._world.last
+        if self._left is not None and last in tasks:
+            order.sort(key=lambda i: tasks[i] is not last)
+            if not self._left:
+                return order[0]
+        at = len(self._taken)
+        choice = self._prefix[at] if at < len(self._prefix) else 0
+        self._taken.append((choice, len(order)))
+        if choice and self._left is not None and last in tasks:
+            self._left -= 1
+        return order[choice]
