@@ -55,13 +55,18 @@ class Plan:
 
 @dataclass(slots=True)
 class Findings:
-    """What a run found. ``wrong`` says whether the contract was broken, and how."""
+    """What a run found. ``wrong`` says whether the contract was broken, and how.
+
+    apart: near copies that were not the store's value when compared.  missed: reads then that
+    answered nothing though the store held a value (it was still left alone): slow, not wrong.
+    """
 
     plan: Plan
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0
     cycles: int = 0
     compared: int = 0
+    missed: int = 0
     apart: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
@@ -102,6 +107,7 @@ class Findings:
             "near_share": self.near_share,
             "cycles": self.cycles,
             "compared": self.compared,
+            "missed": self.missed,
             "apart": self.apart[:50],
             "lost": self.lost[:50],
             "vanished": self.vanished[:50],
@@ -139,7 +145,7 @@ class Findings:
             f"raised                 {tally.raised:,} (refused to the writers: {tally.refused:,})",
             (
                 f"convergence            {self.compared:,} comparisons in {self.cycles} cycles, "
-                f"{len(self.apart)} failures"
+                f"{len(self.apart)} failures, {self.missed} misses of what the store held"
             ),
             f"faults                 {sum(self.faults.values())}: "
             + ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items())),
@@ -276,6 +282,7 @@ class _Run:
             self.nemesis.note("comparing")
             for found in self._order("compare", began):
                 findings.compared += found["compared"]
+                findings.missed += found["missed"]
                 findings.apart += found["apart"]
                 findings.lost += found["lost"]
                 findings.vanished += found["vanished"]

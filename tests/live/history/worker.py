@@ -170,6 +170,7 @@ class _Worker:
             face,
             other,
             errors=self.held.errors,
+            worker=self.orders.number,
             bound=self.orders.setting.bound,
             seed=self.orders.seed * 1000 + 500 + len(self.writers),
             label=f"worker {self.orders.number}, {label}",
@@ -229,7 +230,13 @@ class _Worker:
     def compare(self, cycle_began: float) -> dict[str, Any]:
         """Compare each near copy with the store, and the store with what was completed."""
         held = self.held
-        found: dict[str, Any] = {"compared": 0, "apart": [], "lost": [], "vanished": []}
+        found: dict[str, Any] = {
+            "compared": 0,
+            "missed": 0,
+            "apart": [],
+            "lost": [],
+            "vanished": [],
+        }
         for key in self.keys:
             cleared = key.kind == "cleared"
             face = held.other_threads if cleared else held.threads
@@ -247,7 +254,9 @@ class _Worker:
                 found["apart"].append(f"{key.name}: the store does not come to rest")
                 continue
             found["compared"] += 1
-            if near != before and not key.ttl:
+            if near is None and before is not None:  # no copy, and the store is left alone still
+                found["missed"] += 1
+            elif near != before and not key.ttl:
                 found["apart"].append(
                     f"{key.name} in worker {self.orders.number}: near {near}, store {before}, "
                     f"complete {self.board.latest[key.number]}, "

@@ -30,6 +30,7 @@ class Writer:
         other: Face | None,
         *,
         errors: tuple[type[Exception], ...],
+        worker: int,
         bound: float,
         seed: int,
         label: str,
@@ -41,6 +42,7 @@ class Writer:
         self.ended = False
         self._board, self._keys, self._face, self._other = board, keys, face, other
         self._errors, self._label = errors, label
+        self._worker, self._stopped = worker, 0.0
         self._random = random.Random(seed)
         groups: dict[str, list[Key]] = {}
         for key in mine:
@@ -99,6 +101,12 @@ class Writer:
             arguments = (each.name, text_of(each, version), each.ttl, each.tags)
             steps.append((self._face.put, arguments, [(each, version)], True))
         return steps
+
+    def _took(self, start: float) -> None:
+        stopped = self._board.stopped[self._worker]
+        seconds = time.monotonic() - start - (stopped - self._stopped)
+        self._stopped = stopped
+        self.tally.slowest_write = max(self.tally.slowest_write, seconds)
 
     def _done(self, versions: list[tuple[Key, int]], put: bool) -> None:
         for key, version in versions:
@@ -172,7 +180,7 @@ class Writer:
                 self._failed(error, versions, keys)
             else:
                 self._done(versions, put)
-            self.tally.slowest_write = max(self.tally.slowest_write, time.monotonic() - start)
+            self._took(start)
 
     async def _write_task(self, keys: list[Key]) -> None:
         for function, arguments, versions, put in self._step(keys):
@@ -183,4 +191,4 @@ class Writer:
                 self._failed(error, versions, keys)
             else:
                 self._done(versions, put)
-            self.tally.slowest_write = max(self.tally.slowest_write, time.monotonic() - start)
+            self._took(start)
