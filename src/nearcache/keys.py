@@ -238,12 +238,12 @@ def check_tags(tags: object) -> list[str]:
     if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
         msg = f"tags is a list of str, not {tags!r}; give [tag]"
         raise ConfigError(msg)
-    distinct = list(dict.fromkeys(tags))
-    for tag in distinct:
+    given = list(tags)
+    for tag in given:
         if not isinstance(tag, str) or not tag:
             msg = f"a tag is a str, not empty; not {tag!r}"
             raise ConfigError(msg)
-    return distinct
+    return list(dict.fromkeys(str.__str__(tag) for tag in given))
 
 
 def _encode_part(key: Key) -> bytes:

@@ -326,9 +326,9 @@ class AsyncNearCache(Generic[K, V]):
         (tag,) = check_tags([tag])
         shelf = self._tiers.shelf
         group = shelf.tag(tag)
-        await self._tiers.engine.forget_group(self._io, group, [])
         if shelf.tracked is None:
             shelf.groups.bump(group)
+        await self._tiers.engine.forget_group(self._io, group, [], [shelf])
 
     async def clear(self) -> int:
         """Forget everything in this namespace, in both tiers and every process.

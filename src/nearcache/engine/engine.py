@@ -7,6 +7,7 @@ this is the one source of both faces.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -219,17 +220,26 @@ class Engine:
         self._raise_if_strict(error)
         return max(stored, near)
 
-    async def forget_group(self, io: IO, group: Any, shelves: Sequence[Any]) -> int:
-        """Forget a group: a model, a tag, everything; return how many entries left near."""
-        await self.listen(io)
-        return await io.complete(self._forget_group(io, group, shelves))
+    async def forget_group(
+        self, io: IO, group: Any, shelves: Sequence[Any], others: Sequence[Any] = ()
+    ) -> int:
+        """Forget a group: a model, a tag, everything; return how many entries left near.
 
-    async def _forget_group(self, io: IO, group: Any, shelves: Sequence[Any]) -> int:
+        It is all of ``shelves``; of ``others`` some, and whoever comes later must not wait for what
+        was under way before.
+        """
+        await self.listen(io)
+        return await io.complete(self._forget_group(io, group, shelves, others))
+
+    async def _forget_group(
+        self, io: IO, group: Any, shelves: Sequence[Any], others: Sequence[Any]
+    ) -> int:
         dropped, error = 0, None
         try:
             if self.sharing is not None:
                 error = await self.sharing.forget_group(io, group)
         finally:  # whatever became of the store
+            self.detach_shelves(others)
             dropped = self.drop_shelves(shelves)
         self.counters.add(invalidations=1)
         self.events.emit("invalidate", "group", dropped)
@@ -258,6 +268,10 @@ class Engine:
             for shelf in shelves:
                 shelf.forget_size()
             return dropped
+
+    def detach_shelves(self, shelves: Sequence[Any]) -> None:
+        """Take from their flights all keys of these shelves; near stays as it is."""
+        self.flights.detach_shelves({shelf.name for shelf in shelves}.__contains__)
 
     def drop_everything(self) -> Sequence[Any]:
         """Drop all that is near, and let no flight under way install anything."""
@@ -328,5 +342,6 @@ class Engine:
 
     def check(self) -> None:
         """Raise AssertionError where something is inconsistent or left over; for tests."""
-        self.near.check()
-        assert not len(self.flights), "no flight is left"
+        with nullcontext() if self.sharing is None else self.sharing.at_rest():
+            self.near.check()
+            assert not len(self.flights), "no flight is left"

@@ -5,7 +5,7 @@ so that all processes have the same bits.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from nearcache.coherence.epochs import stamp
@@ -239,6 +239,10 @@ class Logged:
         self.reader.hurry()
 
     # -- life --------------------------------------------------------------------------------
+
+    def at_rest(self) -> AbstractContextManager[object]:
+        """Return nothing to hold: nothing is done in the background."""
+        return nullcontext()
 
     def start_anew(self) -> None:
         """Stand nowhere in the log, and hold no lease."""

@@ -67,6 +67,9 @@ class Sharing(Protocol):
     async def forget_group(self, io: IO, group: Any) -> StoreError | None:
         """Forget a group in the store."""
 
+    def at_rest(self) -> AbstractContextManager[object]:
+        """Return what keeps background work from claiming keys."""
+
     def start_anew(self) -> None:
         """Let go, in a forked child, of what belongs to the parent's threads."""
 

@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -91,6 +91,7 @@ class Tracked:
     def _begin(self) -> None:
         self._echoes: dict[bytes, bytes] = {}  # values that we write, and have yet to hear of
         self._made: dict[bytes, None] = {}  # epochs likewise
+        self._bumping: set[bytes] = set()
         self._bells: dict[bytes, list[Flight]] = {}
         self._loading: dict[bytes, bytes] = {}
         self._to_verify: dict[bytes, None] = {}
@@ -173,15 +174,18 @@ class Tracked:
         if self._made.pop(name, None) is not None and group.token is not None:
             group.ticket += 1
             return [name]
-        if group is self._shelf.everything:
-            self._engine.drop_everything()
         group.forget()
+        # whoever comes now must not wait for what was under way before
+        self._engine.detach_shelves([self._shelf])
+        if group is self._shelf.everything and name not in self._bumping:
+            self._engine.drop_everything()
         return []
 
     def everything_changed(self) -> None:
         """Drop all, as after a flush."""
         with self._engine.flights.lock:
             self._engine.drop_everything()
+            self._engine.detach_shelves([self._shelf])
             self._shelf.groups.forget()
             self._echoes.clear()
             self._made.clear()
@@ -199,10 +203,18 @@ class Tracked:
         if held is not None:
             held[EPOCH], held[READ_AT] = DEAD, _NEVER
 
-    def installed(self, name: bytes, held: Held) -> None:
-        """Hear, under the lock, that a write of ours is being kept near."""
+    def wrote(self, name: bytes, held: Held) -> None:
+        """Hear, under the lock, that a write of ours is about to be kept near."""
         if held[EPOCH] is not DEAD and self._echoes.get(name) != held[HELD_VERSION]:
             self._suspend(held)  # its echo came before its reply was handled
+            self.verify([name])
+
+    def unheard(self, name: bytes) -> None:
+        """Hear, under the lock, that a copy is kept whose changes this link does not tell.
+
+        It was asked for before the link was there, or loaded while the store did not answer.
+        """
+        if self.epoch is not DEAD:
             self.verify([name])
 
     # -- looking again -------------------------------------------------------------------------
@@ -469,6 +481,8 @@ class Tracked:
                 if read is None:
                     return None
                 self._learn(ticket, read.epochs, epoch, read.sent)
+                # for this call they count even where a push forbids to go on believing them
+                batch.tokens = dict(zip(wanted, read.epochs, strict=True))
         return fetched
 
     async def _know(self, io: IO, batch: ValueBatch, life: float | None) -> bool:
@@ -559,6 +573,8 @@ class Tracked:
             if held is not None and i in batch.loaded_tags:
                 named = tuple((group, token_of[group]) for group in batch.loaded_tags[i])
                 held[GROUPS] = (*batch.pairs, *named)
+                if len(batch.pairs) == len(batch.tags):
+                    held[READ_AT] = batch.read_at
         return True
 
     async def _commit(
@@ -571,10 +587,10 @@ class Tracked:
         token: bytes = b"",
     ) -> list[bool | bytes] | None:
         """Write where the store still has what is expected; what was written knows its place."""
+        sent = self._engine.clock()
         now = await self.access.ask(io, "now")
         if now is None:
             return None
-        sent = self._engine.clock()
         keys = batch.keys_at(landing.positions)
         noise = os.urandom(8 * len(keys))
         versions = [noise[at : at + 8] for at in range(0, len(noise), 8)]
@@ -720,6 +736,7 @@ class Tracked:
 
     async def forget_group(self, io: IO, group: Group) -> StoreError | None:
         """Give a group a new token."""
+        self._bumping.add(group.name)  # its push drops nothing: we do, and say how much it was
         try:
             now, error = await self.access.attempt(io, "now")
             if error is None:
@@ -728,6 +745,7 @@ class Tracked:
         finally:
             with self._engine.flights.lock:
                 self._shelf.groups.bump(group)
+                self._bumping.discard(group.name)
             self._tell([group.name])
         if error is not None:
             self.access.queue_group(group.name, b"")
@@ -761,6 +779,10 @@ class Tracked:
         self.verify(self._shelf.keys.values(self._shelf.near.keys(self._shelf.name)))
 
     # -- life --------------------------------------------------------------------------------
+
+    def at_rest(self) -> AbstractContextManager[object]:
+        """Return what keeps the verifying thread from claiming keys."""
+        return self._looking
 
     def start_anew(self) -> None:
         """Trust nothing that the parent's link would hear of; listen anew."""

@@ -136,7 +136,10 @@ class ValueShelf:
     def put_near(self, name: bytes, key: Key, held: Held, end: float) -> int:
         """Keep a copy near; return how many others left."""
         size = held[SIZE] + len(name) + _KEY_BYTES + _HELD_BYTES
-        return self.near.tier.put(self.near_key(key), held, end, size)
+        evicted = self.near.tier.put(self.near_key(key), held, end, size)
+        if self.tracked is not None and held[EPOCH] is not self.tracked.epoch:
+            self.tracked.unheard(name)
+        return evicted
 
     def pairs_alone(self, groups: Iterable[Group]) -> Pairs:
         """Return groups with their tokens, where no other process has a say."""
@@ -241,6 +244,7 @@ class ValueBatch:
         self.shared = False  # values are isolated from each other anyway
         self.seen = [b""] * count
         self.everything = b""
+        self.tokens: dict[Group, bytes] = {}  # as they were read for this call
         self.pairs: Pairs = () if self.shelf.tracked else self.shelf.pairs_alone(self.tags)
         self.bumps = 0
         self.loaded_tags: dict[int, list[Group]] = {}
@@ -290,7 +294,7 @@ class ValueBatch:
             if held is None or name not in names or held[READ_AT] == _NEVER:
                 continue
             if landing.own and shelf.tracked is not None and held[HELD_VERSION]:
-                shelf.tracked.installed(name, held)
+                shelf.tracked.wrote(name, held)
             evicted += shelf.put_near(name, self.handles[i], held, end)
         return evicted
 
@@ -351,8 +355,8 @@ class ValueBatch:
         pairs = []
         for digest, token in envelope.groups:
             group = self.shelf.group(digest)
-            current = group.token
-            if current != token:
+            current = group.token or self.tokens.get(group)
+            if current is None or current != token:
                 return None
             pairs.append((group, current))
         return tuple(pairs)
@@ -415,7 +419,10 @@ class ValueBatch:
             try:
                 pairs = (*self.pairs, *self._loaded_pairs(i, check_tags(tags)))
                 life = effective_ttl(ttl, ends.life)
-                taken.append((i, self._fresh(value, pairs), life))
+                held = self._fresh(value, pairs)
+                if len(pairs) < len(self.tags) + len(tags):
+                    held[READ_AT] = _NEVER  # without its groups' tokens it may not be kept
+                taken.append((i, held, life))
             except (CodecError, ConfigError) as error:
                 raise LoaderError(f"{self.shelf.label}: {error}") from error
         for i, held, _ in taken:
