@@ -204,6 +204,15 @@ class Nemesis:
 
         return self._on_links(name, harm)
 
+    def refuse_tracked(self, name: str) -> bool:
+        """The pool works, but nobody says what changes."""
+
+        def harm(proxy: FaultProxy) -> None:
+            proxy.refuse(only="tracked")
+            proxy.reset(only="tracked")
+
+        return self._on_links(name, harm)
+
     def reset(self, name: str) -> bool:
         proxy = self._random.choice(self.proxies)
         only = self._random.choice((None, "tracked", "untracked"))
@@ -447,6 +456,7 @@ FAULTS: dict[str, Callable[[Nemesis, str], bool]] = {
         "black_hole_untracked",
         "half_open",
         "refuse",
+        "refuse_tracked",
         "reset",
         "kill_server",
         "pause_server",

@@ -79,7 +79,7 @@ class _Worker:
         self.board = Board(Path(orders.board), len(self.keys), orders.workers)
         self.held = find(orders.cache)(orders.setting)
         bound = orders.setting.bound
-        pauses = ((0.05, 0.02), (0.04, 0.3), (0.0005, bound + 1.0))
+        pauses = ((0.05, 0.02), (0.04, 0.3), (0.003, bound + 1.0))
         self.source = Source(self.board, self.keys, text_of, pauses, orders.seed)
         self.readers: list[Reader] = []
         self.writers: list[Writer] = []
