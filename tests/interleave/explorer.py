@@ -233,18 +233,18 @@ class Explorer:
 
     @staticmethod
     def exhaustively(
-        prepared: Callable[[], "Explorer"], *, most: int, switches: int | None = None
+        prepared: Callable[[], "Explorer"], *, most: int, detours: int | None = None
     ) -> Iterator["Explorer"]:
         """Every schedule of a world, made anew each time, depth first, at most ``most`` of them.
 
-        switches: how often a task that could go on has to stand back for another, at most; what
-            goes wrong seldom needs more than two. None for any number.
+        detours: how often, at most, something else happens than that the last task goes on, or
+            the newest that can; what goes wrong seldom needs more than two. None for any number.
         """
         prefix: list[int] = []
         for _ in range(most):
             taken: list[tuple[int, int]] = []
             world = prepared()
-            choose = _Depth(world, prefix, taken, switches)
+            choose = _Depth(world, prefix, taken, detours)
             world.run(choose)
             world.settle()
             yield world
@@ -263,20 +263,20 @@ class _Depth:
         world: Explorer,
         prefix: Sequence[int],
         taken: list[tuple[int, int]],
-        switches: int | None,
+        detours: int | None,
     ) -> None:
-        self._world, self._prefix, self._taken, self._left = world, prefix, taken, switches
+        self._world, self._prefix, self._taken, self._detours = world, prefix, taken, detours
 
     def __call__(self, tasks: Sequence[Task]) -> int:
-        order = list(range(len(tasks)))
-        last = self._world.last
-        if self._left is not None and last in tasks:
-            order.sort(key=lambda i: tasks[i] is not last)
-            if not self._left:
+        order = range(len(tasks))
+        if self._detours is not None:
+            last = self._world.last
+            order = sorted(order, key=lambda i: (tasks[i] is not last, -i))
+            if not self._detours:
                 return order[0]
         at = len(self._taken)
         choice = self._prefix[at] if at < len(self._prefix) else 0
         self._taken.append((choice, len(order)))
-        if choice and self._left is not None and last in tasks:
-            self._left -= 1
+        if choice and self._detours is not None:
+            self._detours -= 1
         return order[choice]

@@ -41,7 +41,7 @@ KEYS = ("k0", "k1")
 TAG = "t"
 T = 30.0  # longer than a store that failed is left alone
 LEASE = 10.0
-BREAK = 2.5  # seconds that a store that failed is left alone, at most
+BREAK = 1.0  # longer than a store that failed is left alone, too
 READS = {"get", "fresh", "load", "load fresh", "load tagged", "load named", "load bad"}
 
 
@@ -259,6 +259,8 @@ class Process:
         self.wire = Wire(world, number, self.tracked, self.shelf.keys.prefixes)
         self.tracked._link = self.wire
         self.tracked.verify = self._verify_later
+        hurry = self.tracked.access.hurry
+        self.tracked.access.hurry = lambda _: hurry(self.io)  # not in a thread
         self.io = ValueIO(world, number)
         self._world, self._verifying, self._late = world, False, 0
         self._hearing = world.start(self.wire.run(), daemon=True)
@@ -279,7 +281,7 @@ class Process:
         while waiting:
             names = list(waiting)
             waiting.clear()
-            await self.tracked._verify(self.io, names)
+            await self.tracked.look_again(self.io, names)
         self._verifying = False
 
     def put_off(self) -> None:
@@ -722,13 +724,13 @@ def exhaustively(
     warm: Programs = (),
     setting: Setting = Setting(),
     most: int,
-    switches: int = 2,
+    detours: int = 2,
     store: Callable[[], MemoryStore] | None = None,
 ) -> Iterator[World]:
-    """Every schedule of the programs with a few switches, at most ``most`` of them."""
+    """Every schedule of the programs with a few detours, at most ``most`` of them."""
 
     def world() -> World:
         made = None if store is None else store()
         return prepared(programs, warm=warm, setting=setting, store=made)
 
-    return Explorer.exhaustively(world, most=most, switches=switches)
+    return Explorer.exhaustively(world, most=most, detours=detours)
