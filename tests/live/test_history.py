@@ -13,7 +13,7 @@ from live.history.unprotected import SWITCHES
 
 SMALL = {"threads": 1, "tasks": 1, "loops": 1}
 STAND_IN = {"seconds": 1.5, "bound": 0.4, "groups": False, "faults": ("reset", "kill_clients")}
-STORM = {"seconds": 5.0, "bound": 1.0, "lease": 1.0, "seed": 1, **SMALL}
+STORM = {"seconds": 4.0, "bound": 1.0, "lease": 1.0, "seed": 1, **SMALL}
 BARE = {"seconds": 3.0, "bound": 0.5, "lease": 1.0, "faults": ("kill_subscribers",), **SMALL}
 
 
@@ -66,13 +66,13 @@ def test_a_dictionary_in_front_of_the_server_is_found_stale():
     assert found.failure == ""
 
 
-@pytest.mark.parametrize("server", ["redis-6.2", "valkey-9.1"])
+@pytest.mark.parametrize("server", ["redis-6.2", "valkey-9.1", "sqlite"])
 def test_a_storm_of_faults_breaks_no_promise(server):
     found = check(Plan(server=server, **STORM))
     assert found.wrong == {}, found.text() + "\n" + "\n".join(found.log)
     assert found.tally.checked > 10_000
     assert found.compared > 0
-    assert sum(found.faults.values()) > 5
+    assert sum(found.faults.values()) > 2
 
 
 @pytest.mark.parametrize("protection", SWITCHES)

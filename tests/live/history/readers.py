@@ -363,7 +363,15 @@ class Reader:
             return
         age = start - self._completed(number, version) - life
         if age > 0:
-            self.tally.worst_overdue = max(self.tally.worst_overdue, age)
+            if age > self.tally.worst_overdue:
+                self.tally.worst_overdue = age
+                if age > 0.1:
+                    newest = self._board.latest[number]
+                    self.tally.note(
+                        f"t={time.monotonic():.3f} overstayed: {self._names[number]} in worker "
+                        f"{self._worker} ({self._label}): version {version} of {newest}, "
+                        f"{age:.3f} s after its life"
+                    )
             if age > self._bound:
                 self._violation("overdue", number, f"version {version}, {age:.3f} s after its life")
 
