@@ -49,8 +49,8 @@ class Held:
 
     ``own``: faces whose writes raise when they fail, and whose reads must see them at once.
     ``other``: faces of the cache that is cleared as a whole. ``plain(name)`` asks the store and
-    nothing near. ``hits()``: reads answered near, reads answered otherwise. ``run_in_loop``: async
-    faces are made in their loop by ``open_tasks``.
+    nothing near. ``hits()``: reads answered near, reads answered otherwise. ``inspect(name)``: what
+    to say of a near copy that is wrong. ``open_tasks``: for faces that live in one loop.
     """
 
     threads: Face | None = None
@@ -66,6 +66,7 @@ class Held:
     close: Callable[[], Any] = lambda: None
     hits: Callable[[], tuple[int, int]] = lambda: (0, 0)
     errors: tuple[type[Exception], ...] = (Exception,)
+    inspect: Callable[[str], object] = lambda _name: ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -119,6 +120,7 @@ def nearcache(setting: Setting) -> Held:
         other_plain=lambda name: other_plain.get(name, max_staleness=0),
         close=close,
         hits=hits,
+        inspect=lambda name: f"link {readers.link_state}, {readers.admin.inspect(name)}",
         errors=(StoreError,),
     )
 

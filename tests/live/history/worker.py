@@ -258,9 +258,9 @@ class _Worker:
                 found["missed"] += 1
             elif near != before and not key.ttl:
                 found["apart"].append(
-                    f"{key.name} in worker {self.orders.number}: near {near}, store {before}, "
-                    f"complete {self.board.latest[key.number]}, "
-                    f"begun {self.board.started[key.number]}"
+                    f"t={time.monotonic():.3f} {key.name} in worker {self.orders.number}: "
+                    f"near {near}, store {before}, complete {self.board.latest[key.number]}, "
+                    f"begun {self.board.started[key.number]}; {held.inspect(key.name)}"
                 )
             if key.owner == self.orders.number:
                 self._compare_store(key, before, cycle_began, found)
