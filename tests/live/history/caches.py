@@ -120,7 +120,7 @@ def nearcache(setting: Setting) -> Held:
         other_plain=lambda name: other_plain.get(name, max_staleness=0),
         close=close,
         hits=hits,
-        inspect=lambda name: f"link {readers._tiers.shelf.tracked.link_state}, {readers.admin.inspect(name)}",
+        inspect=lambda name: f"link {twins[0].link}, {readers.admin.inspect(name)}",
         errors=(StoreError,),
     )
 
