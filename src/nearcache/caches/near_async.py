@@ -328,7 +328,7 @@ class AsyncNearCache(Generic[K, V]):
         group = shelf.tag(tag)
         if shelf.tracked is None:
             shelf.groups.bump(group)
-        await self._tiers.engine.forget_group(self._io, group, [], [shelf])
+        await self._tiers.engine.forget_group(self._io, group, [])
 
     async def clear(self) -> int:
         """Forget everything in this namespace, in both tiers and every process.

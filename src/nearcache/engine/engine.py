@@ -145,7 +145,9 @@ class Engine:
         landed: dict[int, tuple[Any, list[int]]] = {}
         for position, key in zip(positions, keys, strict=True):
             outcome = other.outcome(key)
-            if isinstance(outcome, Landed):
+            if isinstance(outcome, Landed) and not batch.may_take(outcome.batch, key):
+                again.append(position)  # what it depends on was forgotten since
+            elif isinstance(outcome, Landed):
                 landed.setdefault(id(outcome.batch), (outcome.batch, []))[1].append(position)
             elif isinstance(outcome, Failed) and outcome.keys <= set(batch.keys):
                 # without a cache we would have made the same call, and got the same error
@@ -220,26 +222,17 @@ class Engine:
         self._raise_if_strict(error)
         return max(stored, near)
 
-    async def forget_group(
-        self, io: IO, group: Any, shelves: Sequence[Any], others: Sequence[Any] = ()
-    ) -> int:
-        """Forget a group: a model, a tag, everything; return how many entries left near.
-
-        It is all of ``shelves``; of ``others`` some, and whoever comes later must not wait for what
-        was under way before.
-        """
+    async def forget_group(self, io: IO, group: Any, shelves: Sequence[Any]) -> int:
+        """Forget a group: a model, a tag, everything; return how many entries left near."""
         await self.listen(io)
-        return await io.complete(self._forget_group(io, group, shelves, others))
+        return await io.complete(self._forget_group(io, group, shelves))
 
-    async def _forget_group(
-        self, io: IO, group: Any, shelves: Sequence[Any], others: Sequence[Any]
-    ) -> int:
+    async def _forget_group(self, io: IO, group: Any, shelves: Sequence[Any]) -> int:
         dropped, error = 0, None
         try:
             if self.sharing is not None:
                 error = await self.sharing.forget_group(io, group)
         finally:  # whatever became of the store
-            self.detach_shelves(others)
             dropped = self.drop_shelves(shelves)
         self.counters.add(invalidations=1)
         self.events.emit("invalidate", "group", dropped)
@@ -268,10 +261,6 @@ class Engine:
             for shelf in shelves:
                 shelf.forget_size()
             return dropped
-
-    def detach_shelves(self, shelves: Sequence[Any]) -> None:
-        """Take from their flights all keys of these shelves; near stays as it is."""
-        self.flights.detach_shelves({shelf.name for shelf in shelves}.__contains__)
 
     def drop_everything(self) -> Sequence[Any]:
         """Drop all that is near, and let no flight under way install anything."""

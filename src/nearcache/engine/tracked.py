@@ -90,8 +90,7 @@ class Tracked:
 
     def _begin(self) -> None:
         self._echoes: dict[bytes, bytes] = {}  # values that we write, and have yet to hear of
-        self._made: dict[bytes, None] = {}  # epochs likewise
-        self._bumping: set[bytes] = set()
+        self._doubted = False  # whether everything may have been forgotten
         self._bells: dict[bytes, list[Flight]] = {}
         self._loading: dict[bytes, bytes] = {}
         self._to_verify: dict[bytes, None] = {}
@@ -123,7 +122,6 @@ class Tracked:
         """Hear of changes from now on; look again at what was kept while nobody listened."""
         with self._engine.flights.lock:
             self._echoes.clear()
-            self._made.clear()
             self._shelf.groups.forget()
             self.epoch = epoch
         self._engine.events.emit("link", "tracking", None)
@@ -135,7 +133,6 @@ class Tracked:
         with self._engine.flights.lock:
             self.epoch = DEAD
             self._echoes.clear()
-            self._made.clear()
             bells = [bell for bells in self._bells.values() for bell in bells]
         for bell in bells:
             bell.looked_in_store()
@@ -167,28 +164,30 @@ class Tracked:
             self.verify(again)
 
     def _group_changed(self, name: bytes) -> list[bytes]:
-        """Forget a group; one that this process has just made or prolonged is read once more."""
+        """Believe a group's token no more; return what is to be looked at again.
+
+        It may be the token of before: who makes or prolongs an epoch is heard, too, ourselves
+        included. Then its members serve on.
+        """
         group = self._shelf.groups.known(name)
         if group is None:
             return []
-        if self._made.pop(name, None) is not None and group.token is not None:
-            group.ticket += 1
-            return [name]
         group.forget()
-        # whoever comes now must not wait for what was under way before
-        self._engine.detach_shelves([self._shelf])
-        if group is self._shelf.everything and name not in self._bumping:
-            self._engine.drop_everything()
-        return []
+        if group is not self._shelf.everything:
+            return [name]
+        self._doubted = True
+        keys = self._shelf.near.keys(self._shelf.name)
+        for key in keys:
+            self._suspend(self._held(key))
+        return [name, *self._shelf.keys.values(keys)]
 
     def everything_changed(self) -> None:
         """Drop all, as after a flush."""
         with self._engine.flights.lock:
             self._engine.drop_everything()
-            self._engine.detach_shelves([self._shelf])
+            self._engine.drop_shelves([self._shelf])
             self._shelf.groups.forget()
             self._echoes.clear()
-            self._made.clear()
             bells = [bell for bells in self._bells.values() for bell in bells]
         for bell in bells:
             bell.looked_in_store()
@@ -209,12 +208,15 @@ class Tracked:
             self._suspend(held)  # its echo came before its reply was handled
             self.verify([name])
 
-    def unheard(self, name: bytes) -> None:
-        """Hear, under the lock, that a copy is kept whose changes this link does not tell.
+    def kept(self, name: bytes, held: Held) -> None:
+        """Hear, under the lock, that a copy is kept near.
 
-        It was asked for before the link was there, or loaded while the store did not answer.
+        If it was asked for before this link was there, or loaded while the store did not answer,
+        its changes may not have been heard; if everything is in doubt, so is this copy.
         """
-        if self.epoch is not DEAD:
+        if self._doubted:
+            self._suspend(held)
+        if held[EPOCH] is not self.epoch and self.epoch is not DEAD:
             self.verify([name])
 
     # -- looking again -------------------------------------------------------------------------
@@ -260,18 +262,11 @@ class Tracked:
             await self._verify(io, names)
 
     async def _verify_groups(self, io: IO, groups: list[Group]) -> None:
-        """Read the tokens of groups again; those that are others now, or cannot be read, go."""
+        """Read the tokens of groups again: of those that are the same the members serve on."""
         epoch, ticket = self.epoch, Groups.ticket(groups)
         fetched, _ = await self.access.attempt(io, "look", [], [group.name for group in groups])
-        tokens = [b""] * len(groups) if fetched is None else fetched.epochs
-        with self._engine.flights.lock:
-            for group, token in zip(groups, tokens, strict=True):
-                if group.token != token:
-                    if group is self._shelf.everything:
-                        self._engine.drop_everything()
-                    group.forget()
-            if fetched is not None:
-                Groups.learn(ticket, tokens, epoch, fetched.sent)
+        if fetched is not None:
+            self._learn(ticket, fetched.epochs, epoch, fetched.sent)
 
     async def _verify_leases(self, io: IO, loading: dict[bytes, bytes]) -> None:
         """Let nobody wait for a load whose lease was ended by an invalidation elsewhere."""
@@ -294,24 +289,30 @@ class Tracked:
         flight = Flight(shelf.name, None)
         crew = flight.board()
         mine, _ = engine.flights.claim(flight, names, range(len(names)))
-        names = [names[i] for i in mine]  # others are being read, and will be replaced
+        ours = [names[i] for i in mine]
         try:
-            groups = self._outdated([shelf.everything, *self._groups_of(names)])
+            groups = self._outdated([shelf.everything, *self._groups_of(ours)])
             ticket = Groups.ticket(groups)
-            fetched, _ = await self.access.attempt(io, "heads", names, [g.name for g in groups])
+            fetched, _ = await self.access.attempt(io, "heads", ours, [g.name for g in groups])
             if fetched is None:
                 return
-            found = dict(zip(names, fetched.values, strict=True))
+            found = dict(zip(ours, fetched.values, strict=True))
 
-            def confirm(ours: set[bytes]) -> None:
+            def confirm(still_ours: set[bytes]) -> None:
                 if not self._learn(ticket, fetched.epochs, epoch, fetched.sent):
                     return
-                for name in ours:
+                for name in still_ours:
                     self._confirm(name, version_of(found[name]), epoch, fetched.sent)
+                # what others are reading, or changed meanwhile, nobody has compared
+                for name in set(names) - still_ours:
+                    key = shelf.keys.key(name)
+                    held = None if key is None else self._held(key)
+                    if held is not None and held[EPOCH] is not epoch:
+                        self._suspend(held)
 
-            engine.flights.land(flight, dict.fromkeys(names, RELEASED), confirm)
+            engine.flights.land(flight, dict.fromkeys(ours, RELEASED), confirm)
         finally:
-            engine.flights.finish(flight, names)
+            engine.flights.finish(flight, ours)
             del crew
 
     def _groups_of(self, names: Sequence[bytes]) -> set[Group]:
@@ -324,10 +325,12 @@ class Tracked:
         held = None if key is None else self._held(key)
         if held is None or key is None:
             return
+        groups = [self._shelf.everything, *(group for group, _ in held[GROUPS])]
         if not version or held[HELD_VERSION] != version or name in self._echoes:
             self._shelf.near.drop(self._shelf.name, [key])
-        elif all(group.epoch is epoch for group, _ in held[GROUPS]):
-            held[EPOCH], held[READ_AT] = epoch, sent
+        elif all(group.token is not None and group.epoch is epoch for group in groups):
+            held[EPOCH] = epoch
+            held[READ_AT] = min(sent, *(group.good_at for group in groups))
         elif held[READ_AT] == _NEVER:
             self._shelf.near.drop(self._shelf.name, [key])
 
@@ -342,8 +345,12 @@ class Tracked:
         """Take tokens that were read; say whether what is near is still of the same everything."""
         everything, same = self._shelf.everything, True
         with self._engine.flights.lock:
-            for (group, _), token in zip(ticket, tokens, strict=True):
-                if group is everything and group.was_another(token):
+            for (group, number), token in zip(ticket, tokens, strict=True):
+                if group is not everything:
+                    continue
+                if group.ticket == number:
+                    self._doubted = False
+                if group.was_another(token):
                     # it was forgotten while we did not hear: what is near does not say of which
                     # everything it is
                     self._engine.drop_everything()
@@ -363,8 +370,6 @@ class Tracked:
         """Return the tokens of groups, made where absent, for values that live ``life`` seconds."""
         ticket, sent = Groups.ticket(groups), self._engine.clock()
         names = [group.name for group in groups]
-        if epoch is not DEAD:
-            self._made.update(dict.fromkeys(names))
         tokens: list[bytes] | None = await self.access.ask(io, "epochs", names, life)
         if tokens is not None and any(len(token) != TOKEN_BYTES for token in tokens):
             self.access.say("epoch", "%s holds an epoch that is none", self._store.address)
@@ -482,7 +487,8 @@ class Tracked:
                     return None
                 self._learn(ticket, read.epochs, epoch, read.sent)
                 # for this call they count even where a push forbids to go on believing them
-                batch.tokens = dict(zip(wanted, read.epochs, strict=True))
+                pairs = zip(wanted, read.epochs, strict=True)
+                batch.tokens = {g: t for g, t in pairs if not self.access.is_queued(g.name)}
         return fetched
 
     async def _know(self, io: IO, batch: ValueBatch, life: float | None) -> bool:
@@ -526,7 +532,7 @@ class Tracked:
                 io, "claim", keys, seen, token, self._engine.options.lease
             )
         finally:
-            held = [True] * len(keys) if answers is None else [a is TAKEN for a in answers]
+            held = [False] * len(keys) if answers is None else [a is TAKEN for a in answers]
             self._no_longer_loading([k for k, h in zip(keys, held, strict=True) if not h], token)
         return answers
 
@@ -606,7 +612,7 @@ class Tracked:
                 io, "commit", keys, entries, expected, lives, self._shelf.keys.log, token, lease
             )
         finally:
-            self._place(batch, landing, answers, versions, epoch, sent)
+            self._place(batch, landing, answers, versions, epoch)
         return answers
 
     def _place(
@@ -616,9 +622,8 @@ class Tracked:
         answers: Sequence[bool | bytes] | None,
         versions: Sequence[bytes],
         epoch: Epoch,
-        sent: float,
     ) -> None:
-        """Note of each value that was written its version, and from when its copy counts."""
+        """Note of each value that was written its version, and whether its changes are heard."""
         written = [True] * len(versions) if answers is None else [a is True for a in answers]
         for i, version, done in zip(landing.positions, versions, written, strict=True):
             held, name = batch.held[i], batch.keys[i]
@@ -630,7 +635,6 @@ class Tracked:
             assert held is not None, "it has just been written"
             held[HELD_VERSION] = version
             held[EPOCH] = epoch if all(g.epoch is epoch for g, _ in held[GROUPS]) else DEAD
-            held[READ_AT] = sent if held[EPOCH] is epoch else held[READ_AT]
 
     @contextmanager
     def holding(self, keys: Sequence[bytes], token: bytes) -> Iterator[None]:
@@ -736,7 +740,6 @@ class Tracked:
 
     async def forget_group(self, io: IO, group: Group) -> StoreError | None:
         """Give a group a new token."""
-        self._bumping.add(group.name)  # its push drops nothing: we do, and say how much it was
         try:
             now, error = await self.access.attempt(io, "now")
             if error is None:
@@ -745,7 +748,6 @@ class Tracked:
         finally:
             with self._engine.flights.lock:
                 self._shelf.groups.bump(group)
-                self._bumping.discard(group.name)
             self._tell([group.name])
         if error is not None:
             self.access.queue_group(group.name, b"")

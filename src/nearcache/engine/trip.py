@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nearcache.engine.flights import ABSENT, NOTHING, Failed, Flight, Landed
+from nearcache.engine.flights import ABOARD, ABSENT, NOTHING, Failed, Flight, Landed
 from nearcache.engine.io import IO, Loader
 from nearcache.engine.rows import LOADED, Ends
 from nearcache.stores.base import HELD, TAKEN, WRITTEN, Fetched
@@ -114,9 +114,21 @@ class Trip:
                 steps = [_Chunk(self, part, loader) for part in parts]
                 held = await self.io.gather(steps, loader.limit)
                 left = sorted(i for part in held for i in part)
+                left = await self._without_inner(left, loader)
                 if left:  # loading elsewhere; what was ours has been loaded before we wait
                     assert bell is not None, "only a store knows of others"
                     await bell.wait(self.io)
+
+    async def _without_inner(self, held: list[int], loader: Loader) -> list[int]:
+        """Load alone what a call that we are inside of is loading; return the other positions.
+
+        That call's lease ends when its loader does, which waits for us.
+        """
+        inside = {key for flight in ABOARD.get() for key in (*flight.aloft, *flight.claimed)}
+        mine = [i for i in held if self.batch.keys[i] in inside]
+        for position in mine:
+            await self.call([position], loader)
+        return [i for i in held if i not in mine] if mine else held
 
     def _waiting(self, positions: list[int]) -> AbstractContextManager["Bell | None"]:
         sharing = self.engine.sharing

@@ -137,8 +137,8 @@ class ValueShelf:
         """Keep a copy near; return how many others left."""
         size = held[SIZE] + len(name) + _KEY_BYTES + _HELD_BYTES
         evicted = self.near.tier.put(self.near_key(key), held, end, size)
-        if self.tracked is not None and held[EPOCH] is not self.tracked.epoch:
-            self.tracked.unheard(name)
+        if self.tracked is not None:
+            self.tracked.kept(name, held)
         return evicted
 
     def pairs_alone(self, groups: Iterable[Group]) -> Pairs:
@@ -170,12 +170,13 @@ class ValueShelf:
 class ValueOne:
     """One key that was read from the store, where there is nothing special about it."""
 
-    __slots__ = ("handle", "held", "keys", "shelf")
+    __slots__ = ("everything", "handle", "held", "keys", "shelf")
 
     def __init__(self, shelf: ValueShelf, name: bytes, key: Key) -> None:
         self.shelf = shelf
         self.keys = (name,)
         self.handle = key
+        self.everything = b""
         self.held: list[Held] = []
 
     def read(
@@ -188,9 +189,14 @@ class ValueOne:
             if envelope.everything != token or envelope.groups or left < 0:
                 return None
             self.held.append(hold(self.shelf.codec, envelope, (), epoch, good_at))
+            self.everything = token
         except CodecError:
             return None
         return fetched.sent + left if left else 0.0
+
+    def place(self, _key: bytes) -> int:
+        """Return the position of its key."""
+        return 0
 
     def install(self, end: float) -> None:
         """Keep it near. Under the lock."""
@@ -252,6 +258,7 @@ class ValueBatch:
         self.read_at = _NEVER
         self._envelopes: dict[int, Envelope] = {}
         self._damaged: set[int] = set()
+        self._places: dict[bytes, int] = {}
 
     @property
     def fresh(self) -> bool:
@@ -483,11 +490,36 @@ class ValueBatch:
         pairs = zip(self.held, self.origin, strict=True)
         return sum(held[SIZE] for held, origin in pairs if held is not None and origin in origins)
 
+    def may_take(self, other: "ValueBatch | ValueOne", key: bytes) -> bool:
+        """Say whether what another call got is still of current groups.
+
+        ::
+
+            a load with the tag t           this process            a later call
+            reads the token of t
+            loads v
+                                            bumps t
+                                                                    joins the load
+            v, of the token before: good for its own caller alone
+        """
+        shelf = self.shelf
+        held = other.held[other.place(key)]
+        if held is None or held[READ_AT] == _NEVER:
+            return False
+        if shelf.tracked is not None and other.everything not in (b"", shelf.everything.token):
+            return False
+        return all(group.token is token for group, token in held[GROUPS])
+
     def taken_from(self, other: "ValueBatch", positions: Sequence[int]) -> None:
         """Take what another batch of the same namespace got."""
-        there = {key: i for i, key in enumerate(other.keys)}
         for i in positions:
-            self.held[i], self.origin[i] = other.held[there[self.keys[i]]], JOINED
+            self.held[i], self.origin[i] = other.held[other.place(self.keys[i])], JOINED
+
+    def place(self, key: bytes) -> int:
+        """Return the position of one of its keys."""
+        if not self._places:
+            self._places = {key: i for i, key in enumerate(self.keys)}
+        return self._places[key]
 
 
 def value_of(held: Held) -> Any:
