@@ -213,7 +213,7 @@ class Link:
         pause = _FIRST_PAUSE
         while not ended.is_set():
             session: _Session | None = None
-            error: Exception
+            error: Exception | None
             try:
                 session = self._connected(ended)
                 pause = _FIRST_PAUSE
@@ -232,6 +232,7 @@ class Link:
             if self._is_over(ended):
                 return
             until = self.clock() + self._lost(session, error, pause)
+            error = session = None  # its traceback holds the members, who may be let go meanwhile
             pause = min(_LONGEST_PAUSE, 2 * pause)
             while (left := until - self.clock()) > 0 and not self._is_over(ended):
                 ended.wait(min(left, _LONGEST_PAUSE))
@@ -283,7 +284,8 @@ class Link:
             self.state = State.CONNECTING
             return pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads who comes back
         if self.state is not State.CANNOT_TELL:
-            log.warning("%s. Near copies of what may change live for link_timeout at most", error)
+            told = str(error)  # a log record that kept the error would keep the members
+            log.warning("%s. Near copies of what may change live for link_timeout at most", told)
         self.state = State.CANNOT_TELL
         self._silence = min(_LONGEST_SILENCE, 2 * self._silence)
         return self._silence

@@ -6,6 +6,7 @@ keys of one call, and decodes, checks and installs; a *shelf* names them; a *sha
 this is the one source of both faces.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -317,7 +318,8 @@ class Engine:
 
     def fork_locks(self) -> Sequence[fork.Lock]:
         """Return the locks to hold at a fork, so that the child copies nothing half done."""
-        return (self.flights.lock, self.near.lock)
+        store = threading.RLock() if self.store is None else self.store.fork_lock
+        return (self.flights.lock, self.near.lock, store)
 
     def start_anew(self) -> None:
         """Let go, in a forked child, of what belongs to the parent's threads."""

@@ -16,7 +16,7 @@ Every method may raise StoreError, and nothing else. Implementations are thread-
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from nearcache.entry import MAGIC, VERSION, Mark
 
@@ -284,6 +284,10 @@ class Store(Protocol):
 
     def purge(self) -> int:
         """Delete what has expired, where the store does not do so itself."""
+
+    @property
+    def fork_lock(self) -> Any:
+        """A re-entrant lock to hold over a fork, so that the child copies nothing half done."""
 
     def reset_after_fork(self) -> None:
         """Let go of connections that belong to the parent process."""

@@ -342,9 +342,15 @@ class MemoryStore:
                 elif changed != value:
                     self._set_value(key, changed, expiry)
 
+    @property
+    def fork_lock(self) -> threading.RLock:
+        """What a fork holds: nothing of ours."""
+        return threading.RLock()
+
     def reset_after_fork(self) -> None:
-        """Start with a lock of the child's own."""
+        """Start with a lock of the child's own, without the leases of the parent's threads."""
         self._lock = threading.Lock()
+        self._leases.clear()
         self._announcer.reset_after_fork()
 
     def close(self) -> None:

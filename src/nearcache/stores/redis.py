@@ -77,6 +77,7 @@ class RedisStore:
         self._fixed_timeout = None if timeout == "auto" else timeout
         self._timer = RoundTripTimer()
         self._clock_lock = threading.Lock()
+        self._own_fork_lock = threading.RLock()
         self._clock: tuple[float, float] | None = None  # (server time, monotonic) of one reading
 
     @property
@@ -400,6 +401,11 @@ class RedisStore:
         if refused is not None:
             raise refused
         return replies
+
+    @property
+    def fork_lock(self) -> Any:
+        """What a fork holds: redis-py's pool takes its lock in the child, too, whoever had it."""
+        return getattr(self._pool, "_lock", self._own_fork_lock)
 
     def reset_after_fork(self) -> None:
         """Keep no connection of the parent's; redis-py's pool sees the new process id by itself."""

@@ -26,6 +26,7 @@ from nearcache.stores.base import (
     lives,
     version_of,
 )
+from nearcache.stores.gate import Gate
 from nearcache.stores.sqlite_file import SQLiteFile
 from nearcache.stores.sqlite_stream import SQLiteStream
 
@@ -80,6 +81,11 @@ class SQLiteStore:
     def address(self) -> str:
         """Where it is."""
         return self._file.address
+
+    @property
+    def fork_lock(self) -> Gate:
+        """What a fork holds: no transaction is open meanwhile."""
+        return self._file.gate
 
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self._path)!r})"

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from nearcache.clock import monotonic
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
+from nearcache.stores.gate import Gate
 
 __all__ = ["SQLiteFile", "abandon", "close_all"]
 
@@ -64,6 +65,8 @@ class SQLiteFile:
         self._owner[:] = [os.getpid()]
         self._place: tuple[int, int] | None = None  # device and number of the file we opened
         self._size = 0
+        # SQLite's own locks, and a transaction that is open, must not be copied by a fork
+        self.gate = Gate()
         self._setup = threading.Lock()
         self._writing = threading.Lock()  # threads queue here, processes in SQLite
         self._clock_start: float | None = None
@@ -84,6 +87,11 @@ class SQLiteFile:
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection; every failure is a StoreError."""
+        with self.gate.passing(), self._lent() as db:
+            yield db
+
+    @contextmanager
+    def _lent(self) -> Iterator[sqlite3.Connection]:
         db: sqlite3.Connection | None = None
         place = None
         try:
@@ -141,6 +149,10 @@ class SQLiteFile:
 
     def open_listener(self, seconds: float) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
         """Return a connection for a stream to keep, and the place of its file."""
+        with self.gate.passing():
+            return self._opened_listener(seconds)
+
+    def _opened_listener(self, seconds: float) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
         self._look_at_place()
         db = self._open()
         db.execute("PRAGMA mmap_size=0")  # it may look at a file that is just being cut

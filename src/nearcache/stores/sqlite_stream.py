@@ -44,7 +44,10 @@ class SQLiteStream:
         self._owner[:] = [os.getpid()]
         try:
             db, self._place = self._file.open_listener(seconds)
-            with self._lock:  # who closes it from another thread waits, or came before
+            with (
+                self._file.gate.passing(),
+                self._lock,
+            ):  # who closes it from another thread waits, or came before
                 self._connection.append(db)
                 if self._woken.is_set():
                     close_all(self._connection, self._owner)
@@ -115,7 +118,7 @@ class SQLiteStream:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Have the connection to ourselves; whatever fails ends the stream."""
         try:
-            with self._lock:
+            with self._file.gate.passing(), self._lock:
                 if not self._connection or self._owner != [os.getpid()]:
                     msg = f"{self._file.address} says nothing on a stream that is not open"
                     raise StoreUnavailable(msg)
@@ -137,7 +140,7 @@ class SQLiteStream:
         if self._owner != [os.getpid()]:
             self.abandon()
             return
-        with self._lock:
+        with self._file.gate.passing(), self._lock:
             close_all(self._connection, self._owner)
 
     def abandon(self) -> None:
