@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.machine import log
@@ -59,12 +60,12 @@ def _together(url: str, *, hang: bool) -> tuple[int, float]:
             for number in range(_PROCESSES)
         ]
         try:
-            _wait(lambda: len(list(folder.glob("ready*"))) == _PROCESSES)
+            _wait(lambda: len(list(folder.glob("ready*"))) == _PROCESSES, processes)
             (folder / "go").touch()
             start = time.monotonic()
             alive = processes
             if hang:
-                _wait((folder / "inside").exists)
+                _wait((folder / "inside").exists, processes)
                 processes[0].kill()
                 start = time.monotonic()
                 alive = processes[1:]
@@ -79,10 +80,10 @@ def _together(url: str, *, hang: bool) -> tuple[int, float]:
         return len((folder / "asked").read_text().splitlines()), max(done) - start
 
 
-def _wait(done: object) -> None:
+def _wait(done: Callable[[], bool], processes: "Sequence[subprocess.Popen[bytes]]") -> None:
     end = time.monotonic() + _HANG
-    while not done():  # type: ignore[operator]
-        if time.monotonic() > end:
+    while not done():
+        if time.monotonic() > end or any(process.poll() for process in processes):
             raise TimeoutError("the processes do not start")
         time.sleep(0.001)
 
