@@ -57,7 +57,7 @@ def load_all(url: str, folder: str, count: str, face: str) -> None:
     cache.close()
 
 
-def load_batches(url: str, folder: str, count: str, _: str) -> None:
+def load_batches(url: str, folder: str, count: str) -> None:
     """Load ``count`` keys in batches that overlap those of other processes."""
     meeting = Meeting(folder)
     keys = [f"k{n}" for n in range(int(count))]

@@ -70,10 +70,16 @@ def url(request, tmp_path):
     return request.getfixturevalue("one_server").url
 
 
-@pytest.mark.parametrize("task", ["load_all", "load_batches"])
-def test_eight_processes_at_once_load_each_key_once(process, tmp_path, url, task):
-    faces = ["sync", "async"] * 4
-    processes = [process(task, url, 100, face) for face in faces]
+def test_eight_processes_at_once_load_each_key_once(process, tmp_path, url):
+    processes = [process("load_all", url, 100, face) for face in ["sync", "async"] * 4]
+    start_together(tmp_path, processes)
+    for one in processes:
+        finish(one)
+    assert calls(tmp_path) == {f"k{n}": 1 for n in range(100)}
+
+
+def test_batches_that_overlap_in_several_processes_load_each_key_once(process, tmp_path, url):
+    processes = [process("load_batches", url, 100) for _ in range(3)]
     start_together(tmp_path, processes)
     for one in processes:
         finish(one)
