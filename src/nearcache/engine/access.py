@@ -150,7 +150,8 @@ class Access:
     def _noted(self, method: str, error: StoreError) -> StoreError:
         self._counters.add(store_errors=1)
         self._events.emit("store_error", method, error)
-        self.say(type(error).__name__, "the store failed at %s: %s", method, error)
+        # a log record that kept the error would keep the cache, by its traceback
+        self.say(type(error).__name__, "the store failed at %s: %s", method, str(error))
         return error
 
     def say(self, kind: str, text: str, *values: object) -> None:

@@ -594,7 +594,7 @@ class Tracked:
     ) -> list[bool | bytes] | None:
         """Write where the store still has what is expected; what was written knows its place."""
         sent = self._engine.clock()
-        now = await self.access.ask(io, "now")
+        now = await self.access.ask(io, "least_now")
         if now is None:
             return None
         keys = batch.keys_at(landing.positions)

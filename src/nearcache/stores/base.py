@@ -280,7 +280,13 @@ class Store(Protocol):
         """Read what was forgotten since ``cursor``; an empty cursor starts at the end."""
 
     def now(self) -> float:
-        """Return the store's time; asks the store only when its last answer is old."""
+        """Return the store's time, or later; asks the store only when its last answer is old."""
+
+    def least_now(self) -> float:
+        """Return the store's time, or earlier: for who writes when something ends.
+
+        How long the answer was under way nobody knows.
+        """
 
     def purge(self) -> int:
         """Delete what has expired, where the store does not do so itself."""

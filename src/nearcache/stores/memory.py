@@ -323,6 +323,8 @@ class MemoryStore:
         """Return the store's time."""
         return self._clock()
 
+    least_now = now
+
     def purge(self) -> int:
         """Delete what has expired."""
         with self._lock:

@@ -78,7 +78,8 @@ class RedisStore:
         self._timer = RoundTripTimer()
         self._clock_lock = threading.Lock()
         self._own_fork_lock = threading.RLock()
-        self._clock: tuple[float, float] | None = None  # (server time, monotonic) of one reading
+        # one reading: the server's time, and when it was asked for and received (monotonic)
+        self._clock: tuple[float, float, float] | None = None
 
     @property
     def address(self) -> str:
@@ -175,17 +176,28 @@ class RedisStore:
 
     def now(self) -> float:
         """Return the server's time, from an answer at most ten seconds old."""
+        read, sent, _ = self._read_lately()
+        return read + time.monotonic() - sent
+
+    def least_now(self) -> float:
+        """Return the server's time if the answer took no time to come back."""
+        read, _, received = self._read_lately()
+        return read + time.monotonic() - received
+
+    def _read_lately(self) -> tuple[float, float, float]:
         clock = self._clock
         if clock is None or time.monotonic() - clock[1] > _CLOCK_LIFE:
             sent = time.monotonic()
-            return self._read_clock(self._ask([("TIME",)])[0], sent)
-        return clock[0] + time.monotonic() - clock[1]
+            self._read_clock(self._ask([("TIME",)])[0], sent)
+            clock = self._clock
+        assert clock is not None, "it has just been read"
+        return clock
 
     def _read_clock(self, reply: list[bytes], sent: float) -> float:
         seconds, microseconds = reply
         now = int(seconds) + int(microseconds) / 1e6
         with self._clock_lock:
-            self._clock = (now, sent)
+            self._clock = (now, sent, time.monotonic())
         return now
 
     # -- loading -----------------------------------------------------------------------------

@@ -171,6 +171,8 @@ class SQLiteStore:
         """Return the file's time."""
         return self._file.now()
 
+    least_now = now
+
     # -- loading -----------------------------------------------------------------------------
 
     def lease(
