@@ -21,6 +21,7 @@ __all__ = ["measure"]
 _KEY = "the key"
 _NAMESPACE = "delay"
 _HANG = 60.0
+_PATIENT = 10.0  # a spinning process leaves its own threads little time: no store is slow here
 _PAUSES = (("0.2 ms between its reads", 0.0002), ("reading without a pause", 0.0))
 
 
@@ -65,7 +66,7 @@ def _page(path: Path, slots: int) -> Any:
 
 def _delays(url: str, writes: int, pause: float) -> tuple[list[float], list[float]]:
     """Return the sorted delays from each put's call, and from its return."""
-    from nearcache import NearCache, RedisStore
+    from nearcache import NearCache, Options, RedisStore
 
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         path = Path(folder) / "page"
@@ -73,10 +74,11 @@ def _delays(url: str, writes: int, pause: float) -> tuple[list[float], list[floa
         page = _page(path, writes + 2)
         command = [sys.executable, "-m", "bench.coherence.delay", url, str(path)]
         reader = subprocess.Popen([*command, str(writes), repr(pause)])
-        store = RedisStore(url)
+        store = RedisStore(url, timeout=_PATIENT)
+        options = Options(on_store_error="raise")
         calls, returns = [], []
         try:
-            with NearCache(store, namespace=_NAMESPACE, ttl=None) as cache:
+            with NearCache(store, namespace=_NAMESPACE, ttl=None, options=options) as cache:
                 cache.put(_KEY, 0)
                 _until(page, 0, reader)
                 for version in range(1, writes + 1):
@@ -109,7 +111,7 @@ def _read(url: str, path: Path, writes: int, pause: float) -> None:
     from nearcache import NearCache, RedisStore
 
     page = _page(path, writes + 2)
-    store = RedisStore(url)
+    store = RedisStore(url, timeout=_PATIENT)
     with NearCache(store, namespace=_NAMESPACE, ttl=None) as cache:
         seen = -1
         end = time.monotonic() + _HANG + writes
