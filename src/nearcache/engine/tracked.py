@@ -214,9 +214,9 @@ class Tracked:
         If it was asked for before this link was there, or loaded while the store did not answer,
         its changes may not have been heard; if everything is in doubt, so is this copy.
         """
-        if self._doubted:
+        unheard = held[EPOCH] is not self.epoch and self.epoch is not DEAD
+        if unheard or self._doubted:
             self._suspend(held)
-        if held[EPOCH] is not self.epoch and self.epoch is not DEAD:
             self.verify([name])
 
     # -- looking again -------------------------------------------------------------------------

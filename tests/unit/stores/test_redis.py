@@ -258,8 +258,8 @@ def test_a_clock_that_is_too_old_is_read_along(one_server, connect):
     store = connect(one_server.url)
     for call in (lambda: store.look([b"a"], []), lambda: store.heads([b"a"], [])):
         call()
-        now, sent = store._clock
-        store._clock = (now - 100, sent - 11)  # eleven seconds old, and far off
+        now, sent, _ = store._clock
+        store._clock = (now - 100, sent - 11, sent - 11)  # eleven seconds old, and far off
         one_server.reset_counts()
         found = call()
         assert one_server.command_counts()["time"] == 1
