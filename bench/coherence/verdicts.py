@@ -18,7 +18,7 @@ def measure(report: Report, *, quick: bool) -> None:
     """Run the same storms on each; nearcache's findings are judged, the others' reported."""
     from live.history import Plan, check
 
-    cycles, seconds = (1, 8.0) if quick else (4, 15.0)
+    cycles, seconds = (1, 8.0) if quick else (3, 12.0)
     table = Table(
         f"The history of {cycles} × {seconds:g} s of faults, 4 processes, {_SERVER}",
         [
