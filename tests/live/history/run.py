@@ -59,6 +59,8 @@ class Findings:
 
     apart: near copies that were not the store's value when compared.  missed: reads then that
     answered nothing though the store held a value (it was still left alone): slow, not wrong.
+    vanished: puts that the store lost though it kept all else.  undelivered: old values that the
+    store still has though their writer said, in vain then, that they are none any more.
     """
 
     plan: Plan
@@ -70,6 +72,7 @@ class Findings:
     apart: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
+    undelivered: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -91,6 +94,7 @@ class Findings:
             "near copies apart from the store": len(self.apart),
             "lost updates": len(self.lost),
             "values that vanished": len(self.vanished),
+            "writes left undelivered": len(self.undelivered),
             "broken off": int(bool(self.failure)),
         }
         return {name: count for name, count in counts.items() if count}
@@ -111,6 +115,7 @@ class Findings:
             "apart": self.apart[:50],
             "lost": self.lost[:50],
             "vanished": self.vanished[:50],
+            "undelivered": self.undelivered[:50],
             "faults": dict(sorted(self.faults.items())),
             "notes": self.notes,
             "failure": self.failure,
@@ -138,7 +143,10 @@ class Findings:
             f"resurrected            {tally.resurrected:,}",
             f"own writes not read    {tally.unread:,}",
             f"stale past near        {tally.unfresh:,} (worst {tally.worst_fresh:.3f} s)",
-            f"lost updates           {len(self.lost)}, vanished {len(self.vanished)}",
+            (
+                f"lost updates           {len(self.lost)}, vanished {len(self.vanished)}, "
+                f"undelivered {len(self.undelivered)}"
+            ),
             f"worst staleness        {tally.worst:.3f} s (bound {self.plan.bound:g} s)",
             f"worst overstay         {tally.worst_overdue:.3f} s after the value's life",
             f"slowest read           {tally.slowest:.3f} s, write {tally.slowest_write:.3f} s",
@@ -150,7 +158,9 @@ class Findings:
             f"faults                 {sum(self.faults.values())}: "
             + ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items())),
         ]
-        lines += [f"  {each}" for each in (*self.lost[:5], *self.vanished[:5], *self.apart[:10])]
+        lines += [
+            f"  {each}" for each in _worst(self.lost, self.vanished, self.undelivered, self.apart)
+        ]
         lines += [f"  {each}" for each in _few(tally.examples)]
         lines += [f"  {each}" for each in self.notes]
         if self.failure:
@@ -185,6 +195,10 @@ def check(plan: Plan, say: Callable[[str], None] = lambda _: None) -> Findings:
             run.close()
         shutil.rmtree(folder, ignore_errors=True)
     return findings
+
+
+def _worst(*findings: list[str]) -> list[str]:
+    return [each for some in findings for each in some[:6]]
 
 
 def _moment(line: str) -> float:
@@ -273,6 +287,7 @@ class _Run:
             if findings.cycles % 2:  # the writers stop first, with unknown outcomes left
                 self.nemesis.wake_workers()
                 self._order("quiet", argument=False)
+                self._order("pause")  # nor do the readers do anything for anybody
                 self.nemesis.heal()
             else:
                 self.nemesis.heal()
@@ -286,6 +301,7 @@ class _Run:
                 findings.apart += found["apart"]
                 findings.lost += found["lost"]
                 findings.vanished += found["vanished"]
+                findings.undelivered += found["undelivered"]
             findings.cycles += 1
             reads = sum(self.board.reads)
             passed = time.monotonic() - start

@@ -283,6 +283,8 @@ class _Worker:
         told = f"{key.name}: store {version}, complete {latest}"
         if version is not None and version < latest:
             found["lost"].append(told)
+        elif version is not None and version < board.started[key.number]:
+            found["undelivered"].append(f"{told}, begun {board.started[key.number]}")
         elif (
             version is None
             and key.kind == "put"
