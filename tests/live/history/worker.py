@@ -230,13 +230,8 @@ class _Worker:
     def compare(self, cycle_began: float) -> dict[str, Any]:
         """Compare each near copy with the store, and the store with what was completed."""
         held = self.held
-        found: dict[str, Any] = {
-            "compared": 0,
-            "missed": 0,
-            "apart": [],
-            "lost": [],
-            "vanished": [],
-        }
+        found: dict[str, Any] = {"compared": 0, "missed": 0}
+        found |= {name: [] for name in ("apart", "lost", "vanished", "undelivered")}
         for key in self.keys:
             cleared = key.kind == "cleared"
             face = held.other_threads if cleared else held.threads
