@@ -394,3 +394,65 @@ def test_garbage_in_an_epoch_costs_misses_and_no_errors(near, face, one_server, 
         for name in client.keys("nc1:*:e:*"):
             client.delete(name)
     until(lambda: cache.put("key", 6) or cache.get("key", max_staleness=0) == 6)
+
+
+# -- what is remembered of what is over ------------------------------------------------------------
+
+
+def test_nothing_is_remembered_of_what_is_over(near, face, shared):
+    cache = begun(near, face, shared)
+    for n in range(50):
+        cache.put(f"k{n}", n, tags=["tag"])
+        cache.get_or_load(f"l{n}", lambda n=n: n)
+        cache.invalidate(f"k{n}")
+    cache.put_batch({f"m{n}": n for n in range(200)})
+    tracked = cache._tiers.shelf.tracked
+    until(lambda: not tracked._echoes)
+    until(lambda: not tracked._to_verify)
+    assert not tracked._bells
+    until(lambda: not len(cache._tiers.engine.flights))
+
+
+# -- clients of one's own --------------------------------------------------------------------------
+
+CLIENTS = {
+    "plain": {},
+    "decoding": {"decode_responses": True},
+    "RESP2": {"protocol": 2},
+    "RESP3": {"protocol": 3},
+    "another database": {"db": 3},
+    "named": {"client_name": "mine"},
+    "one at a time": {"max_connections": 2},
+    "healthy": {"health_check_interval": 1},
+}
+
+
+@pytest.mark.parametrize("options", CLIENTS.values(), ids=CLIENTS)
+def test_a_client_of_ones_own_serves_as_it_is(near, one_server, options):
+    with one_server.client(**options) as client, one_server.client(**options) as other_client:
+        store, other_store = RedisStore(client), RedisStore(other_client)
+        one, two = near("sync", store), near("async", other_store)
+        one.put("key", {"a": "ä"}, tags=["tag"])
+        linked(one, two)
+        settled(two, "key")
+        one.put("key", "new", tags=["tag"])
+        until(lambda: two.get("key") == "new")
+        two.invalidate_by_tag("tag")
+        until(lambda: one.get("key") is None)
+        assert {one.link, two.link} == {"tracking"}
+        one.close()
+        two.close()
+        assert client.ping()  # it is the user's, and stays open
+
+
+@pytest.mark.parametrize("kind", ["password", "unix socket"])
+def test_however_the_server_is_reached_it_tells(near, own_server, kind):
+    server = own_server(password="secret") if kind == "password" else own_server()
+    url = server.url if kind == "password" else server.unix_url
+    one, two = near("sync", url), near("async", url)
+    one.put("key", 1)
+    linked(one, two)
+    settled(two, "key")
+    one.put("key", 2)
+    until(lambda: two.get("key") == 2)
+    assert "secret" not in repr(one.thing)
