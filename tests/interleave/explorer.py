@@ -42,6 +42,7 @@ class Task:
     coroutine: object
     caller: bool = False  # may be cancelled
     daemon: bool = False  # need not end; what it has to do is done before the run ends
+    late: bool = False  # nobody waits for it: it may come long after
     ready: Callable[[], bool] | None = None
     asleep: float = 0.0
     patience: float = 0.0
@@ -145,8 +146,10 @@ class Explorer:
         self.now = 0
         self.last: Task | None = None  # who went on last
 
-    def start(self, coroutine, *, caller=False, daemon=False, ended=lambda: None) -> Task:
-        task = Task(coroutine, caller, daemon, ended=ended)
+    def start(
+        self, coroutine, *, caller=False, daemon=False, late=False, ended=lambda: None
+    ) -> Task:
+        task = Task(coroutine, caller, daemon, late, ended=ended)
         self.tasks.append(task)
         return task
 
@@ -212,6 +215,7 @@ class Explorer:
         for op in ops:
             try:
                 await self.do(process, op)
+                await pause()  # what near answers is answered in one step: let it come when it may
             except Cancelled:
                 self.trace.append(f"{self.now}: process {process} {op} cancelled")
 

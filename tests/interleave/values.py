@@ -35,7 +35,18 @@ from nearcache.options import Options
 from nearcache.stores.base import EVERYTHING, PONG, Changed, version_of
 from nearcache.testing import ChaosStore, MemoryStore
 
-__all__ = ["KEYS", "LEASE", "TAG", "Setting", "T", "World", "at_random", "exhaustively", "prepared"]
+__all__ = [
+    "KEYS",
+    "LEASE",
+    "TAG",
+    "Setting",
+    "T",
+    "World",
+    "at_random",
+    "exhaustively",
+    "prepared",
+    "scene",
+]
 
 KEYS = ("k0", "k1")
 TAG = "t"
@@ -288,7 +299,7 @@ class Process:
         """Let be executed late what the store was asked and its caller has given up."""
         if self.chaos.pending > self._late:
             self._late += 1
-            self._world.start(self._execute(), daemon=True)
+            self._world.start(self._execute(), daemon=True, late=True)
 
     async def _execute(self) -> None:
         await pause()
@@ -316,6 +327,7 @@ class Process:
         assert not tracked.access.undelivered, "all that was queued has been delivered"
         assert not tracked._bells, "nobody waits for a bell any more"
         assert not tracked._echoes, "every echo was heard"
+        assert not tracked._loading, "no load is under way"
         assert not tracked._to_verify, "all has been looked at"
 
 
@@ -389,7 +401,6 @@ class World(Explorer):
             done = NATURE[name](self, *rest)
             if done is not None:
                 await done
-            await pause()
             return
         call = Call(process, op, self.now, self.clock())
         self.note("process %d %s", process, op)
@@ -535,8 +546,6 @@ class World(Explorer):
             self.clock.advance(BREAK)
             for process in behind:
                 self.alone(process.face(process.io).get("something else"))
-        for process in self.processes:
-            process.check()
         observer = Process(self, 0, self.setting)
         look = observer.face(observer.io)
         stored = {key: self.alone(look.get(key, MISSING)) for key in KEYS}
@@ -555,6 +564,8 @@ class World(Explorer):
                         f"process {process.number} reads {key} as {answer}, not {stored[key]}"
                     )
         for process in [*self.processes, observer]:
+            if not self.stale:
+                process.check()
             process.end()
 
     def _drain(self) -> None:
@@ -633,6 +644,7 @@ def prepared(
 ) -> World:
     """A world whose processes know of everything, did ``warm``, and are about to run."""
     world = World(setting, store)
+    world.store.epochs([world.everything], None)  # else who makes it would hear of it
     for process in world.processes:
         if setting.linked:
             process.wire.open()
@@ -646,19 +658,33 @@ def prepared(
     return world
 
 
-CALLS: Sequence[Op] = [
-    *[("get", key) for key in KEYS], *[("get", KEYS[0])] * 2,
-    *[("fresh", key) for key in KEYS],
-    *[("load", key) for key in KEYS], *[("load", KEYS[0])] * 2, ("load", *KEYS),
-    *[("load tagged", key) for key in KEYS], ("load tagged", *KEYS), ("load tagged", KEYS[0]),
-    *[("load named", key) for key in KEYS],
-    ("load fresh", KEYS[0]), ("load bad", KEYS[0]),
-    *[("put", key) for key in KEYS], ("put", KEYS[0]), ("put", *KEYS),
-    ("put tagged", KEYS[0]), ("put tagged", *KEYS),
-    *[("invalidate", key) for key in KEYS], ("invalidate", KEYS[0]), ("invalidate", *KEYS),
-    ("tag",), ("tag",), ("clear",),
-]  # fmt: skip
-_METHODS = ["commit", "commit", "revoke", "bump", "claim", "look", "heads", "epochs", "now"]
+_CALLS = {
+    "get": 4, "fresh": 2, "load": 4, "load tagged": 3, "load named": 2, "load fresh": 1,
+    "load bad": 1, "put": 3, "put tagged": 2, "invalidate": 4, "tag": 2, "clear": 1,
+}  # fmt: skip
+
+
+def _call(rng: random.Random, keys: Sequence[str]) -> Op:
+    (name,) = rng.choices(list(_CALLS), _CALLS.values())
+    if name in ("tag", "clear"):
+        return (name,)
+    if name not in ("get", "fresh") and rng.random() < 0.2:
+        return (name, *keys)
+    return (name, rng.choice(keys))
+
+
+_METHODS = [
+    "commit",
+    "commit",
+    "commit",
+    "revoke",
+    "bump",
+    "claim",
+    "look",
+    "heads",
+    "epochs",
+    "now",
+]
 
 
 def _event(rng: random.Random, theme: str, processes: int) -> Sequence[Op]:
@@ -678,12 +704,13 @@ def _event(rng: random.Random, theme: str, processes: int) -> Sequence[Op]:
 
 
 def random_programs(rng: random.Random, processes: int) -> Programs:
+    keys = rng.choice([KEYS[:1], KEYS])
     programs = [
-        (rng.randrange(processes), [rng.choice(CALLS) for _ in range(rng.randint(1, 3))])
-        for _ in range(rng.randint(2, 4))
+        (rng.randrange(processes), [_call(rng, keys) for _ in range(rng.choice([1, 1, 2, 3]))])
+        for _ in range(rng.choice([2, 2, 3, 4]))
     ]
-    themes = ["links", "outages", "losses", "time", "calls"]
-    for theme in rng.sample(themes, rng.choice([0, 1, 1, 2])):
+    themes = ["links", "links", "outages", "outages", "losses", "time", "calls"]
+    for theme in rng.sample(themes, rng.choice([0, 1, 1, 1, 2])):
         events = [e for _ in range(rng.randint(1, 3)) for e in _event(rng, theme, processes)]
         programs.append((0, events))
     return programs
@@ -698,17 +725,32 @@ def at_random(seed: int, *, store=None) -> World:
     )  # fmt: skip
     programs = random_programs(rng, setting.processes)
     both = rng.choice([("load", *KEYS), ("load tagged", *KEYS), ("put", *KEYS)])
-    warm = [(process, [both]) for process in range(rng.randint(0, setting.processes))]
+    warmed = rng.choice([0, 0, rng.randint(1, setting.processes)])
+    warm = [(process, [both]) for process in range(warmed)]
     world = prepared(programs, warm=warm, setting=setting, store=store)
-    return played(world, rng, lazy=rng.choice([0.0, 0.5, 0.9]))
+    return played(world, rng)
 
 
-def played(world: World, rng: random.Random, *, lazy: float = 0.0) -> World:
-    """A world at its end, after a random schedule; ``lazy`` threads come to little."""
+def scene(
+    seed: int, programs: Programs, *, warm: Programs = (), setting: Setting = Setting(), store=None
+) -> World:
+    """One random schedule of these programs."""
+    world = prepared(programs, warm=warm, setting=setting, store=store)
+    return played(world, random.Random(seed))
+
+
+def played(world: World, rng: random.Random) -> World:
+    """A world at its end, after a random schedule.
+
+    In some the threads of a process come to little; in some everybody goes on for a while.
+    """
+    lazy, steady = rng.choice([0.0, 0.5, 0.9]), rng.choice([0.0, 0.0, 0.7, 0.9])
 
     def choose(tasks: Sequence[Task]) -> int:
+        if steady and rng.random() < steady and world.last in tasks:
+            return tasks.index(world.last)
         choice = rng.randrange(len(tasks))
-        while tasks[choice].daemon and rng.random() < lazy:
+        while tasks[choice].daemon and rng.random() < (0.9 if tasks[choice].late else lazy):
             choice = rng.randrange(len(tasks))
         return choice
 
