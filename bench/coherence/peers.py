@@ -105,6 +105,7 @@ def _cashews(setting: Setting, **options: Any) -> Held:
         setting.url,
         client_side=True,
         client_side_prefix=prefix,
+        client_side_listen_timeout=_PATIENT,
         socket_timeout=_TIMEOUT,
         suppress=False,
         **options,

@@ -1,5 +1,7 @@
 """The history check, on nearcache and on the peers that keep a tracked near tier."""
 
+from typing import Any
+
 from bench.machine import log
 from bench.report import Judged, Report, Table
 
@@ -16,8 +18,6 @@ _SERVER = "redis-8.2"  # redis-py's cache works with no older one
 
 def measure(report: Report, *, quick: bool) -> None:
     """Run the same storms on each; nearcache's findings are judged, the others' reported."""
-    from live.history import Plan, check
-
     cycles, seconds = (1, 8.0) if quick else (3, 12.0)
     table = Table(
         f"The history of {cycles} × {seconds:g} s of faults, 4 processes, {_SERVER}",
@@ -36,30 +36,8 @@ def measure(report: Report, *, quick: bool) -> None:
     )
     for name in ("nearcache", *PEERS):
         log(f"coherence: history of {name}")
-        plan = Plan(
-            server=_SERVER,
-            cache=PEERS.get(name, name),
-            cycles=cycles,
-            seconds=seconds,
-            groups=name not in PEERS,
-            seed=1,
-        )
-        found = check(plan)
-        tally = found.tally
-        table.rows.append(
-            [
-                name + (f" ({found.failure})" if found.failure else ""),
-                tally.checked,
-                f"{100 * found.near_share:.0f} %" if tally.near else "not counted",
-                tally.stale,
-                tally.resurrected,
-                tally.unread,
-                tally.worst,
-                len(found.lost),
-                len(found.apart),
-                tally.spoiled,
-            ]
-        )
+        found, row = _history(name, cycles, seconds)
+        table.rows.append(row)
         if name not in PEERS:
             wrong = sum(found.wrong.values())
             report.judged.append(Judged("history: breaches of the contract", 0, wrong, ""))
@@ -75,3 +53,33 @@ def measure(report: Report, *, quick: bool) -> None:
         "share is not checked further once one of them has changed it. cashews is there twice: "
         "with redis-py's defaults of today, RESP3, it hears no invalidation."
     )
+
+
+def _history(name: str, cycles: int, seconds: float) -> tuple[Any, list[Any]]:
+    """Return the findings of one cache, and its row."""
+    from live.history import Plan, check
+
+    plan = Plan(
+        server=_SERVER,
+        cache=PEERS.get(name, name),
+        cycles=cycles,
+        seconds=seconds,
+        groups=name not in PEERS,
+        seed=1,
+    )
+    found = check(plan)
+    tally = found.tally
+    failed = found.failure.partition("\n")[0]
+    row = [
+        name + (f" (broken off: {failed})" if failed else ""),
+        tally.checked,
+        f"{100 * found.near_share:.0f} %" if tally.near else "not counted",
+        tally.stale,
+        tally.resurrected,
+        tally.unread,
+        tally.worst,
+        len(found.lost),
+        len(found.apart),
+        tally.spoiled,
+    ]
+    return found, row

@@ -222,6 +222,9 @@ class _Worker:
     def _until(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _WAIT
         while not done():
+            dead = [thread.name for thread in self.threads if not thread.is_alive()]
+            if dead:
+                raise RuntimeError(f"died: {', '.join(dead)}")
             if time.monotonic() > deadline:
                 faulthandler.dump_traceback(all_threads=True)
                 raise TimeoutError("a task of the worker hangs")
