@@ -152,7 +152,7 @@ def coredis(setting: Setting) -> Held:
 
     cache = LRUCache()
     client = peer.Redis.from_url(
-        setting.url, cache=cache, stream_timeout=_TIMEOUT, connect_timeout=_TIMEOUT
+        setting.url, cache=cache, stream_timeout=_TIMEOUT, connect_timeout=_PATIENT
     )
     bare = _wire(setting)
     errors = (peer.exceptions.RedisError, OSError, TimeoutError)
