@@ -7,7 +7,7 @@ written are kept and delivered before anything else is asked; until then what th
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from nearcache.clock import Clock
@@ -27,6 +27,8 @@ _AT_ONCE = 1000
 _QUIET = 60.0  # seconds between two log lines about one kind of failure
 
 _Queue = dict[bytes, tuple[bytes]]
+Values = list[bytes | None]
+Show = Callable[[Sequence[bytes], Sequence[bytes], Values], Values]
 
 
 class _LeftAlone(StoreUnavailable):
@@ -120,14 +122,14 @@ class Access:
             self._breaker.failed()
             return None, self._noted(method, error)
         except StoreError as error:  # it was reached, and refused
-            self._breaker.succeeded()
+            self._answers()
             return None, self._noted(method, error)
-        self._breaker.succeeded()
+        self._answers()
         return True if answer is None else answer, None
 
     def hurry(self, io: IO) -> None:
-        """Try a store that is left alone at once: there is a sign that it answers again."""
-        if not self._breaker.allows():
+        """Try a store at once, there is a sign that it answers again; bring it what is queued."""
+        if self.undelivered or not self._breaker.allows():
             io.background(self._try)
 
     async def _try(self, io: IO) -> None:
@@ -139,9 +141,13 @@ class Access:
             self._breaker.failed()
             self._noted("fetch", error)
         except StoreError:  # it was reached, and refused
-            self._breaker.succeeded()
+            self._answers()
         else:
-            self._breaker.succeeded()
+            self._answers()
+
+    def _answers(self) -> None:
+        """Note that the store answers; if it did not, there is something to make good."""
+        if self._breaker.succeeded():
             self._courier.store_is_back()
 
     def _left_alone(self) -> "_LeftAlone":
@@ -193,15 +199,24 @@ class Access:
         """Say whether the forgetting of a group has not reached the store yet."""
         return group in self._groups
 
-    def shown(
-        self, keys: Sequence[bytes], groups: Sequence[bytes], values: list[bytes | None]
-    ) -> list[bytes | None]:
+    def shown(self, keys: Sequence[bytes], groups: Sequence[bytes], values: Values) -> Values:
         """Return the values without those that this process knows to be forgotten."""
-        if self._groups and any(group in self._groups for group in groups):
-            return [None] * len(values)
-        if not self._texts:
-            return values
-        return [None if k in self._texts else v for k, v in zip(keys, values, strict=True)]
+        return _without(self._texts, self._groups, keys, groups, values)
+
+    def hiding(self) -> Show:
+        """Return what ``shown`` does, for a question that is about to be asked.
+
+        It also hides what is queued now: it may have been delivered when the answer, of before,
+        is looked at.
+        """
+        if not self._texts and not self._groups:
+            return self.shown
+        texts, every = set(self._texts), set(self._groups)
+
+        def show(keys: Sequence[bytes], groups: Sequence[bytes], values: Values) -> Values:
+            return self.shown(keys, groups, _without(texts, every, keys, groups, values))
+
+        return show
 
     async def _deliver(self, io: IO) -> None:
         """Bring the store what is queued: one caller does, the others go on; it hides till then."""
@@ -236,3 +251,17 @@ class Access:
             await self._try(io)
         if self.undelivered:
             log.warning("%d invalidations never reached the store", self.undelivered)
+
+
+def _without(
+    texts: Collection[bytes],
+    every: Collection[bytes],
+    keys: Sequence[bytes],
+    groups: Sequence[bytes],
+    values: Values,
+) -> Values:
+    if not texts and not every:
+        return values
+    if any(group in every for group in groups):
+        return [None] * len(values)
+    return [None if k in texts else v for k, v in zip(keys, values, strict=True)]

@@ -41,11 +41,13 @@ class Breaker:
             self._until = now + self._pause  # others wait for what this try finds out
             return True
 
-    def succeeded(self) -> None:
-        """Ask freely again."""
-        if self._pause:
-            with self._lock:
-                self._pause = 0.0
+    def succeeded(self) -> bool:
+        """Ask freely again; say whether nobody was to."""
+        if not self._pause:
+            return False
+        with self._lock:
+            was_open, self._pause = self._pause > 0, 0.0
+            return was_open
 
     def failed(self) -> None:
         """Pause, longer each time, at random so that many processes do not return at once."""

@@ -229,12 +229,13 @@ class Engine:
         return await io.complete(self._forget_group(io, group, shelves))
 
     async def _forget_group(self, io: IO, group: Any, shelves: Sequence[Any]) -> int:
-        dropped, error = 0, None
+        # at once, to say how much there was: the link may be faster than the answer
+        dropped, error = self.drop_shelves(shelves), None
         try:
             if self.sharing is not None:
                 error = await self.sharing.forget_group(io, group)
         finally:  # whatever became of the store
-            dropped = self.drop_shelves(shelves)
+            dropped += self.drop_shelves(shelves)
         self.counters.add(invalidations=1)
         self.events.emit("invalidate", "group", dropped)
         self._raise_if_strict(error)

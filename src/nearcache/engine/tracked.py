@@ -338,8 +338,14 @@ class Tracked:
 
     def _outdated(self, groups: Sequence[Group]) -> list[Group]:
         """Return the groups whose tokens have to be read: unknown, or not heard of for long."""
-        since = self._engine.clock() - self.bound / 2
-        return [group for group in groups if group.token is None or group.good_at <= since]
+        since, epoch = self._engine.clock() - self.bound / 2, self.epoch
+        return [
+            group
+            for group in groups
+            if group.token is None
+            or group.good_at <= since
+            or (group.epoch is not epoch and epoch is not DEAD)
+        ]
 
     def _learn(self, ticket: Ticket, tokens: Sequence[bytes], epoch: Epoch, sent: float) -> bool:
         """Take tokens that were read; say whether what is near is still of the same everything."""
@@ -409,6 +415,7 @@ class Tracked:
         ticket = Groups.ticket(wanted)
         keys = batch.keys_at(positions)
         names = [group.name for group in wanted]
+        show = self.access.hiding()
         fetched: Fetched | None = await self.access.ask(io, "look", keys, names)
         if fetched is None:
             return None
@@ -425,7 +432,7 @@ class Tracked:
         batch.read_at = min(fetched.sent, everything.good_at)
         if everything.epoch is not epoch:
             batch.epoch = DEAD
-        values = self.access.shown(keys, self._shelf.keys.groups, fetched.values)
+        values = show(keys, self._shelf.keys.groups, fetched.values)
         return await self._opened(io, batch, positions, fetched._replace(values=values))
 
     async def read_one(self, io: IO, key: Any) -> Any:
@@ -482,13 +489,14 @@ class Tracked:
             if wanted:
                 epoch, ticket = self.epoch, Groups.ticket(wanted)
                 names = [group.name for group in wanted]
+                queued = {group for group in wanted if self.access.is_queued(group.name)}
                 read = await self.access.ask(io, "look", [], names)
                 if read is None:
                     return None
                 self._learn(ticket, read.epochs, epoch, read.sent)
                 # for this call they count even where a push forbids to go on believing them
                 pairs = zip(wanted, read.epochs, strict=True)
-                batch.tokens = {g: t for g, t in pairs if not self.access.is_queued(g.name)}
+                batch.tokens = {group: token for group, token in pairs if group not in queued}
         return fetched
 
     async def _know(self, io: IO, batch: ValueBatch, life: float | None) -> bool:
@@ -548,6 +556,11 @@ class Tracked:
         epoch = self.epoch
         if not await self._know_loaded(io, batch, landing, epoch):
             return None
+        # after a long load the epochs of its tags must still outlive it
+        until = self._engine.clock() + batch.life if batch.life is not None else float("inf")
+        short = [group for group in batch.tags if group.lives_until < until]
+        if short:
+            await self._epochs(io, short, batch.life, epoch)
         expected = [token] * len(landing.positions)
         answers = await self._commit(io, batch, landing, expected, epoch)
         # where its lease was gone the key was forgotten during the load: kept nowhere
@@ -571,7 +584,7 @@ class Tracked:
             return False
         started = now - (self._engine.clock() - batch.read_at)
         token_of = {
-            group: os.urandom(16) if bumped_since(token, started) else group.token or token
+            group: os.urandom(16) if bumped_since(token, started) else _object_of(group, token)
             for group, token in zip(groups, tokens, strict=True)
         }
         for i in landing.positions:
@@ -864,6 +877,11 @@ class _Links:
                 link = Link(store.address, store.stream, names=_names, pong=PONG)
                 self._links[store] = ref(link)
             return link
+
+
+def _object_of(group: Group, token: bytes) -> bytes:
+    """Return the object that stands for a token near, if it is the group's present one."""
+    return group.token if group.token is not None and group.token == token else token
 
 
 def _names(message: Any) -> Sequence[bytes] | None:

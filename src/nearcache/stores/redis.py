@@ -344,7 +344,8 @@ class RedisStore:
                 raise
             self._keeper.take_back(lent)
             return replies
-        except (redis.RedisError, OSError) as error:
+        # AttributeError: Ctrl-C while it connected leaves a redis-py connection without a parser
+        except (redis.RedisError, OSError, AttributeError) as error:
             raise self._explained(error) from error
 
     def _get(self, key: bytes) -> bytes | None:
@@ -375,7 +376,8 @@ class RedisStore:
                 raise
             self._keeper.take_back(lent)
             return value
-        except (redis.RedisError, OSError) as error:
+        # AttributeError: Ctrl-C while it connected leaves a redis-py connection without a parser
+        except (redis.RedisError, OSError, AttributeError) as error:
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> StoreError:
