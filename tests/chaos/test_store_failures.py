@@ -238,7 +238,7 @@ def test_a_file_that_another_process_locks_is_waited_for(tmp_path):
         assert same(cache.get("text", M), vector("text"))  # readers do not wait for a writer
         writing = threading.Thread(target=cache.put, args=("other", vector("other"), M))
         writing.start()
-        until(lambda: cache._tiers.engine.store._file._writing.locked())
+        until(lambda: cache._tiers.engine.store._file._writing.taken)
         db.execute("COMMIT")
         writing.join(30)
         db.close()

@@ -30,6 +30,7 @@ from nearcache.stores.redis_wire import (
     forget_commands,
     forget_group_commands,
     milliseconds,
+    number,
     script,
     slots,
     value_and_life,
@@ -142,7 +143,7 @@ class RedisStore:
         clock = self._clock
         known = clock is not None and sent - clock[1] <= _CLOCK_LIFE
         first: list[Command] = [] if known else [("TIME",)]
-        replies = self._run_after(first, "heads", [*groups, *keys], len(groups))
+        replies = self._run_after(first, "heads", [*groups, *keys], number(len(groups)))
         return self._seen(replies[-1], len(groups), None if known else replies[0], sent)
 
     def _seen(
@@ -222,7 +223,7 @@ class RedisStore:
 
     def release(self, keys: Sequence[bytes], token: bytes) -> None:
         """Give leases back."""
-        self._run("extend", slots(keys)[1::2], token, 0)
+        self._run("extend", slots(keys)[1::2], token, b"0")
 
     def fill(
         self,
@@ -290,7 +291,7 @@ class RedisStore:
     ) -> None:
         """Write values whatever is there."""
         pairs = value_and_life(values, lives(ttl, len(values)))
-        self._run("write", [log, *slots(keys)], LOG_LENGTH, *pairs, *entries)
+        self._run("write", [log, *slots(keys)], number(LOG_LENGTH), *pairs, *entries)
 
     def forget(self, keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> int:
         """Delete values and leases, and log it."""
@@ -312,7 +313,7 @@ class RedisStore:
 
     # -- the connection ----------------------------------------------------------------------
 
-    def _run(self, name: str, keys: Sequence[bytes], *arguments: bytes | str | int) -> Any:
+    def _run(self, name: str, keys: Sequence[bytes], *arguments: bytes | str) -> Any:
         return self._run_after((), name, keys, *arguments, writes=True)[-1]
 
     def _run_after(
@@ -320,7 +321,7 @@ class RedisStore:
         first: Sequence[Command],
         name: str,
         keys: Sequence[bytes],
-        *arguments: bytes | str | int,
+        *arguments: bytes | str,
         writes: bool = False,
     ) -> list:  # type: ignore[type-arg]
         known = script(name)

@@ -22,16 +22,17 @@ __all__ = [
     "forget_commands",
     "forget_group_commands",
     "milliseconds",
+    "number",
     "script",
     "slots",
     "value_and_life",
     "with_mark",
 ]
 
-Command = tuple[bytes | str | int, ...]
+Command = tuple[bytes | str, ...]
 
 _FORMAT = MAGIC + bytes((VERSION,))
-_TRIM: Command = ("MAXLEN", "~", LOG_LENGTH)
+_TRIM: Command = ("MAXLEN", "~", b"%d" % LOG_LENGTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class Script:
     text: bytes
     sha: str
 
-    def call(self, keys: Sequence[bytes], *arguments: bytes | str | int) -> Command:
+    def call(self, keys: Sequence[bytes], *arguments: bytes | str) -> Command:
         """Return the call by name; the server may not know it yet."""
-        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+        return ("EVALSHA", self.sha, number(len(keys)), *keys, *arguments)
 
     def call_with_text(self, call: Command) -> Command:
         """Return the same call with the script's text, after which the server knows it."""
@@ -62,12 +63,20 @@ def slots(keys: Sequence[bytes]) -> list[bytes]:
     return [name for key in keys for name in (key, key + b":lease")]
 
 
-def milliseconds(seconds: float | None) -> int:
+def number(count: int) -> bytes:
+    """Return a number as it is sent.
+
+    hiredis writes numbers by their ``repr``; Ctrl-C that comes there ends the interpreter.
+    """
+    return b"%d" % count
+
+
+def milliseconds(seconds: float | None) -> bytes:
     """Return a life as the server counts it, at least 1; 0 for no limit."""
-    return 0 if seconds is None else max(1, math.ceil(seconds * 1000))
+    return number(0 if seconds is None else max(1, math.ceil(seconds * 1000)))
 
 
-def value_and_life(values: Sequence[bytes], seconds: Sequence[float | None]) -> list[bytes | int]:
+def value_and_life(values: Sequence[bytes], seconds: Sequence[float | None]) -> list[bytes]:
     """Return each value followed by its life in milliseconds."""
     pairs = zip(values, seconds, strict=True)
     return [part for value, life in pairs for part in (value, milliseconds(life))]
@@ -75,7 +84,7 @@ def value_and_life(values: Sequence[bytes], seconds: Sequence[float | None]) -> 
 
 def with_mark(mark: Mark) -> Command:
     """Return the arguments by which a script knows a valid entry."""
-    return (mark.format, mark.kind, mark.size_bytes, mark.stamp)
+    return (mark.format, number(mark.kind), mark.size_bytes, mark.stamp)
 
 
 def claim_arguments(token: bytes, seconds: float, seen: Sequence[bytes]) -> Command:
@@ -117,8 +126,8 @@ def forget_group_commands(group: bytes, token: bytes, log: bytes, entry: bytes) 
 def changes_commands(log: bytes, cursor: bytes) -> Command:
     """Return the read of a log: its end, or all since a cursor, the cursor's own entry first."""
     if not cursor:
-        return ("XREVRANGE", log, "+", "-", "COUNT", 1)
-    return ("XRANGE", log, cursor, "+", "COUNT", LOG_LENGTH + 1)
+        return ("XREVRANGE", log, "+", "-", "COUNT", b"1")
+    return ("XRANGE", log, cursor, "+", "COUNT", number(LOG_LENGTH + 1))
 
 
 def changes_of(cursor: bytes, reply: list[tuple[bytes, list[bytes]]]) -> Changes:

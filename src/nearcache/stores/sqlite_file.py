@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from nearcache.clock import monotonic
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
-from nearcache.stores.gate import Gate
+from nearcache.stores.gate import Gate, Grip, Turn
 
 __all__ = ["SQLiteFile", "abandon", "close_all"]
 
@@ -68,7 +68,7 @@ class SQLiteFile:
         # SQLite's own locks, and a transaction that is open, must not be copied by a fork
         self.gate = Gate()
         self._setup = threading.Lock()
-        self._writing = threading.Lock()  # threads queue here, processes in SQLite
+        self._writing = Turn()  # threads queue here, processes in SQLite
         self._clock_start: float | None = None
 
     @property
@@ -166,17 +166,18 @@ class SQLiteFile:
             msg = f"{self.address} cannot be written; check the permissions of file and folder"
             raise StoreReadOnly(msg)
         started = monotonic()
-        if not self._writing.acquire(timeout=patience):
-            msg = f"{self.address} was being written for {patience} s"
-            raise StoreTimeout(msg)
+        grip = Grip()
         try:
+            if not self._writing.take(grip, patience):
+                msg = f"{self.address} was being written for {patience} s"
+                raise StoreTimeout(msg)
             with self.connection() as db:
                 left = max(0.0, patience - (monotonic() - started))
                 db.execute(f"PRAGMA busy_timeout={int(left * 1000)}")
                 with self.transaction(db):
                     yield db
         finally:
-            self._writing.release()
+            self._writing.give_back(grip)
 
     @contextmanager
     def transaction(self, db: sqlite3.Connection) -> Iterator[None]:
