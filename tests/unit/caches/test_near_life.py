@@ -313,7 +313,7 @@ CYCLES = """
     import asyncio, gc, os, sys, threading, time, warnings
     from nearcache import AsyncNearCache, NearCache
 
-    url, count = sys.argv[1], 50
+    url, count = sys.argv[1], 30
 
     def descriptors():
         gc.collect()

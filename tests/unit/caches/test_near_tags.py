@@ -153,8 +153,9 @@ def test_bad_tags_are_refused_before_any_effect(near, face, tags):
 
 
 @pytest.mark.parametrize("tags", BAD, ids=repr)
-def test_a_loader_that_names_bad_tags_is_told_so(near, face, store, tags):
-    cache = near(face, store)
+@pytest.mark.parametrize("kind", [None, "memory://"])
+def test_a_loader_that_names_bad_tags_is_told_so(near, face, kind, tags):
+    cache = near(face, kind)
     with pytest.raises((LoaderError, ConfigError)):
         cache.get_or_load("key", lambda: Loaded(1, tags=tags))
     with pytest.raises((LoaderError, ConfigError)):

@@ -231,8 +231,8 @@ def test_what_cannot_be_kept_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("codec, value", REFUSED)
-def test_a_loader_that_gives_what_cannot_be_kept_is_told_so(near, face, shared, codec, value):
-    cache = near(face, shared, codec=codec)
+def test_a_loader_that_gives_what_cannot_be_kept_is_told_so(near, face, codec, value):
+    cache = near(face, "memory://", codec=codec)
     with pytest.raises(LoaderError):
         cache.get_or_load("key", lambda: value)
     assert cache.get("key", MISSING) is MISSING
