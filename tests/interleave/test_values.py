@@ -14,6 +14,7 @@ from interleave.values import BREAK, KEYS, Setting, at_random, exhaustively, sce
 from nearcache.coherence.groups import TOKEN_BYTES, Groups
 from nearcache.engine.access import Access
 from nearcache.engine.flights import FlightTable
+from nearcache.engine.lookout import Lookout
 from nearcache.engine.tracked import Tracked
 from nearcache.engine.values import HELD_VERSION
 from nearcache.testing import MemoryStore
@@ -186,11 +187,11 @@ class OverVersions(OverAbsence):
     length = 8
 
 
-original_changed, original_confirm = Tracked.changed, Tracked._confirm
+original_changed, original_confirm = Tracked.changed, Lookout._confirm
 
 
 def trusts_echoes(self, names):
-    foreign = [name for name in names if self._echoes.pop(name, None) is None]
+    foreign = [name for name in names if self.lookout.echoes.pop(name, None) is None]
     original_changed(self, foreign)
 
 
@@ -201,7 +202,7 @@ def learns_anyway(ticket, tokens, epoch, read_at):
 
 
 def confirms_anyway(self, name, version, epoch, sent):
-    held = self._held(self._shelf.keys.key(name))
+    held = self.held(self._shelf.keys.key(name))
     original_confirm(self, name, held[HELD_VERSION] if held else version, epoch, sent)
 
 
@@ -256,7 +257,7 @@ BROKEN = {
         LOST_FOR_A_WHILE,
     ),
     "copies are confirmed whatever their version": (
-        [(Tracked, "_confirm", confirms_anyway)],
+        [(Lookout, "_confirm", confirms_anyway)],
         None,
         LOST_FOR_A_WHILE,
     ),

@@ -269,7 +269,8 @@ class Process:
         self.tracked.keeper = NoThread()
         self.wire = Wire(world, number, self.tracked, self.shelf.keys.prefixes)
         self.tracked._link = self.wire
-        self.tracked.verify = self._verify_later
+        self.tracked.lookout.verify = self._verify_later
+        self.tracked.lookout.wake = lambda: None
         hurry = self.tracked.access.hurry
         self.tracked.access.hurry = lambda _: hurry(self.io)  # not in a thread
         self.io = ValueIO(world, number)
@@ -281,18 +282,18 @@ class Process:
 
     def _verify_later(self, names: Sequence[bytes]) -> None:
         """Do what the thread does that looks again at near copies."""
-        self.tracked._to_verify.update(dict.fromkeys(names))
+        self.tracked.lookout.waiting.update(dict.fromkeys(names))
         if names and not self._verifying:
             self._verifying = True
             self._world.start(self._verify(), daemon=True)
 
     async def _verify(self) -> None:
-        waiting = self.tracked._to_verify
+        waiting = self.tracked.lookout.waiting
         await pause()
         while waiting:
             names = list(waiting)
             waiting.clear()
-            await self.tracked.look_again(self.io, names)
+            await self.tracked.lookout.look_again(self.io, names)
         self._verifying = False
 
     def put_off(self) -> None:
@@ -325,10 +326,10 @@ class Process:
         self.engine.check()
         tracked = self.tracked
         assert not tracked.access.undelivered, "all that was queued has been delivered"
-        assert not tracked._bells, "nobody waits for a bell any more"
-        assert not tracked._echoes, "every echo was heard"
-        assert not tracked._loading, "no load is under way"
-        assert not tracked._to_verify, "all has been looked at"
+        assert not len(tracked.bells), "nobody waits for a bell any more"
+        assert not tracked.lookout.echoes, "every echo was heard"
+        assert not tracked.lookout.loading, "no load is under way"
+        assert not tracked.lookout.waiting, "all has been looked at"
 
 
 # -- the world -----------------------------------------------------------------------------------

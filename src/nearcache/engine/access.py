@@ -127,6 +127,21 @@ class Access:
         self._answers()
         return True if answer is None else answer, None
 
+    async def glance(self, io: IO, method: str, *arguments: Any) -> Any:
+        """Ask in the background; None without an answer, which does not mean that all must wait."""
+        if self.closed or not self._breaker.allows():
+            return None
+        try:
+            return await io.store(getattr(self.store, method), *arguments)
+        except StoreError as error:
+            self._noted(method, error)
+            return None
+
+    async def retry(self, io: IO) -> None:
+        """Bring the store what is queued, unless it has just failed."""
+        if not self.closed and (self._breaker.allows() or self._breaker.tries()):
+            await self._try(io)
+
     def hurry(self, io: IO) -> None:
         """Try a store at once, there is a sign that it answers again; bring it what is queued."""
         if self.undelivered or not self._breaker.allows():

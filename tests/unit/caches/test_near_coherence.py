@@ -407,9 +407,9 @@ def test_nothing_is_remembered_of_what_is_over(near, face, shared):
         cache.invalidate(f"k{n}")
     cache.put_batch({f"m{n}": n for n in range(200)})
     tracked = cache._tiers.shelf.tracked
-    until(lambda: not tracked._echoes)
-    until(lambda: not tracked._to_verify)
-    assert not tracked._bells
+    until(lambda: not tracked.lookout.echoes)
+    until(lambda: not tracked.lookout.waiting)
+    assert not len(tracked.bells)
     until(lambda: not len(cache._tiers.engine.flights))
 
 

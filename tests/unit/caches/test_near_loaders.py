@@ -237,7 +237,7 @@ def test_two_caches_on_one_store_load_once(near, face, shared):
         assert inside.wait(_HANG)
         if number == 1:
             return two.get_or_load("key", lambda: 1 / 0)
-        until(lambda: two.get_stats().misses or two._tiers.shelf.tracked._bells)
+        until(lambda: two.get_stats().misses or two._tiers.shelf.tracked.bells)
         go.set()
         return None
 
