@@ -20,13 +20,14 @@ define venv
 	$(1)/bin/python $(PIP) install --upgrade 'pip>=24'
 endef
 
-.PHONY: help demo test test-all lint format bench servers venv clean
+.PHONY: help demo test test-all lint format bench history servers venv clean
 help:
 	@echo 'make demo      embed real text with a real model, cold and warm'
 	@echo 'make test      linters, types, and the suite against four real servers'
 	@echo 'make test-all  the suite under every Python here (3.11, 3.12, 3.13)'
 	@echo 'make lint      linters and types only        make format   let ruff rewrite'
 	@echo 'make bench     every benchmark, peers side by side'
+	@echo 'make history   check every read of many processes while links and servers break'
 	@echo 'make venv      .venv with everything the suite needs'
 	@echo 'make clean     remove what these commands made'
 
@@ -58,6 +59,10 @@ test-all: test
 
 bench: .venv-bench/.installed
 	PYTHONPATH=. .venv-bench/bin/python -m bench $(BENCH)
+
+history: .venv-bench/.installed servers
+	for kind in valkey-9.1 redis-8.2 redis-7.0 redis-6.2 sqlite; do \
+		PYTHONPATH=. .venv-bench/bin/python -m bench.coherence.history --server $$kind; done
 
 servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched
 venv: .venv/.test servers
