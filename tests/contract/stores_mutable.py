@@ -413,6 +413,27 @@ class MutableContract:
         assert store.look([b"a", b"b"], []).values == [None, TWO]
         assert store.revoke([b"a"], LOG) == 0
 
+    def test_a_revoke_of_certain_versions_leaves_others(self, store):
+        keys = [b"a", b"b", b"c", b"missing"]
+        for key, one in zip(keys, (ONE, TWO, THREE), strict=False):
+            token = store.expect([key], ABSENT, LONG)
+            assert store.commit([key], [one], token, None, LOG) == [WRITTEN]
+        assert store.revoke(keys, LOG, [V1, V1 + V2, V1 + V2, bytes(8)]) == 2
+        assert store.look(keys, []).values == [None, None, THREE, None]
+
+    def test_a_revoke_of_certain_versions_ends_every_lease(self, store):
+        assert store.claim([b"a"], [b""], ABSENT, LONG) == [TAKEN]
+        assert store.revoke([b"a"], LOG, [bytes(8)]) == 0
+        assert store.commit([b"a"], [ONE], [ABSENT], None, LOG) == [b""]
+
+    def test_a_late_revoke_does_not_delete_what_was_written_since(self, store):
+        assert store.commit([b"a"], [ONE], store.expect([b"a"], ABSENT, LONG), None, LOG) == [
+            WRITTEN
+        ]
+        assert store.commit([b"a"], [TWO], [V1], None, LOG) == [WRITTEN]
+        assert store.revoke([b"a"], LOG, [V1]) == 0
+        assert store.look([b"a"], []).values == [TWO]
+
     def test_a_revoke_of_what_has_expired_counts_nothing(self, store):
         put(store, b"a", ONE, SHORT)
         self.pass_time(store, SHORT)

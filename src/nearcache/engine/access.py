@@ -44,6 +44,9 @@ class Courier(Protocol):
     def forget_stored_group(self, group: bytes, entry: bytes) -> None:
         """Forget a group in the store."""
 
+    def joined(self, before: bytes, entry: bytes) -> bytes:
+        """Return the entry of a value that is forgotten once more before it was delivered."""
+
     def everything(self) -> tuple[bytes, bytes]:
         """Return the group of everything, and its entry."""
 
@@ -192,7 +195,9 @@ class Access:
     def queue_texts(self, keys: Sequence[bytes], entries: Sequence[bytes]) -> None:
         """Keep the forgetting of texts; too many of them become everything."""
         with self._lock:
-            self._texts.update((key, (entry,)) for key, entry in zip(keys, entries, strict=True))
+            for key, entry in zip(keys, entries, strict=True):
+                (before,) = self._texts.get(key, (b"",))
+                self._texts[key] = (self._courier.joined(before, entry),)
             if len(self._texts) > _MOST_QUEUED:
                 self._texts.clear()
                 group, entry = self._courier.everything()

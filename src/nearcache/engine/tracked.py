@@ -46,13 +46,15 @@ from nearcache.engine.values import (
     ValueShelf,
 )
 from nearcache.errors import StoreError, StoreUnavailable
-from nearcache.stores.base import TAKEN, Fetched, Store
+from nearcache.stores.base import TAKEN, Fetched, Store, version_of
 
 if TYPE_CHECKING:
     from nearcache.engine.engine import Engine
 
 __all__ = ["Tracked"]
 
+_NO_VERSION = bytes(8)
+_MOST_TRIED = 8 * 32  # bytes of versions kept for a key whose writes fail again and again
 _ATTEMPTS = 10  # of a write that other writers of its key are in the way of
 _NEVER = float("-inf")
 _LOOKS_PER_LEASE = 40
@@ -256,6 +258,8 @@ class Tracked:
         token, generation = everything.token, self._engine.generation
         if token is None or everything.epoch is not epoch or self.tokens.outdated([everything]):
             return None
+        if self.access.undelivered:
+            return None
         name = shelf.keys.name(key)
         flight = Flight(shelf.name, io.loop)
         flight.began, flight.epoch = self._engine.clock(), epoch
@@ -382,8 +386,10 @@ class Tracked:
         lives = landing.lives(sent)
         ends = [0.0 if life is None else now + life for life in lives]
         entries = batch.pack(landing, versions, ends)
-        if epoch is not DEAD:
-            self.lookout.echoes.update(zip(keys, versions, strict=True))
+        for key, version in zip(keys, versions, strict=True):
+            batch.tried[key] = batch.tried.get(key, b"") + version
+            if epoch is not DEAD:
+                self.lookout.echoes[key] = version
         lease = self._engine.options.lease if token else 0.0
         answers: list[bool | bytes] | None = None
         try:
@@ -443,8 +449,9 @@ class Tracked:
         if error is None:
             self.access.superseded(batch.keys)
             return None
-        # the store may hold an older value, or get this one late: it is forgotten there
-        self.access.queue_texts(batch.keys, [b""] * len(batch.keys))
+        # the store may hold an older value, or get this one late: both are forgotten there
+        tried = [batch.tried.get(key, b"") for key in batch.keys]
+        self.access.queue_texts(batch.keys, tried)
         self.lookout.wake()
         batch.held = [None] * len(batch.held)
         return error
@@ -530,9 +537,23 @@ class Tracked:
 
     # -- what is queued is delivered like this -------------------------------------------------
 
-    def forget_stored(self, keys: Sequence[bytes], _entries: Sequence[bytes]) -> None:
-        """Forget values in the store."""
-        self._store.revoke(keys, self._shelf.keys.log)
+    def forget_stored(self, keys: Sequence[bytes], entries: Sequence[bytes]) -> None:
+        """Forget what the store has now, and what our failed writes may still bring.
+
+        Never what is written later: this call, too, may be executed late.
+
+        ::
+
+            us                                  store
+            put v2, no answer; forget k         (stands still)
+                                                (goes on)
+            put v3, done                        v3
+                                                the forgetting, late: of v1 and v2, not of v3
+        """
+        found = self._store.heads(keys, []).values
+        pairs = zip(entries, found, strict=True)
+        versions = [tried + (version_of(head) or _NO_VERSION) for tried, head in pairs]
+        self._store.revoke(keys, self._shelf.keys.log, versions)
 
     def forget_stored_group(self, group: bytes, _entry: bytes) -> None:
         """Forget a group in the store."""
@@ -541,6 +562,10 @@ class Tracked:
         if known is not None:
             with self._engine.flights.lock:  # who reads just now may have asked before
                 known.forget()
+
+    def joined(self, before: bytes, entry: bytes) -> bytes:
+        """Return both: each write that failed may still be executed."""
+        return (before + entry)[-_MOST_TRIED:]
 
     def everything(self) -> tuple[bytes, bytes]:
         """Return the group of everything."""

@@ -78,6 +78,12 @@ def version_of(stored: bytes | None) -> bytes:
     return b"" if stored is None or len(stored) < _VERSIONED else stored[16:_VERSIONED]
 
 
+def has_version(stored: bytes | None, versions: bytes) -> bool:
+    """Say whether a stored value has one of several versions, given in a row."""
+    mine = version_of(stored)
+    return bool(mine) and any(versions[i : i + 8] == mine for i in range(0, len(versions), 8))
+
+
 def lease_of(key: bytes) -> bytes:
     """Return the name of a value's lease, which a store may hear and tell of like any other."""
     return key + b":lease"
@@ -267,8 +273,14 @@ class Store(Protocol):
         put anywhere, and "absent" is b"".
         """
 
-    def revoke(self, keys: Sequence[bytes], log: bytes) -> int:
-        """Delete values and absence tokens; return how many values there were."""
+    def revoke(
+        self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
+    ) -> int:
+        """Delete values and absence tokens; return how many values there were.
+
+        Where ``versions`` are given, of each key one or several in a row: only values that have one
+        of theirs. A call that is executed late deletes nothing newer, then.
+        """
 
     def bump(self, group: bytes, token: bytes, log: bytes) -> None:
         """Make ``token`` the epoch of a group; its life stays as it was."""

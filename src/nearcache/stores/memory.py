@@ -17,6 +17,7 @@ from nearcache.stores.base import (
     Fetched,
     Stream,
     Ttl,
+    has_version,
     is_value,
     lease_of,
     lives,
@@ -285,9 +286,23 @@ class MemoryStore:
                     answers.append(self._expected(key, token, seconds, now))
         return answers
 
-    def revoke(self, keys: Sequence[bytes], log: bytes) -> int:
+    def revoke(
+        self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
+    ) -> int:
         """Delete values and absence tokens."""
-        return self.forget(keys, log, ())
+        if versions is None:
+            return self.forget(keys, log, ())
+        with self._lock:
+            now = self._clock()
+            chosen = [
+                has_version(self._value(key, now), theirs)
+                for key, theirs in zip(keys, versions, strict=True)
+            ]
+            for key, gone in zip(keys, chosen, strict=True):
+                if gone:
+                    self._delete(key)
+                self._end_lease(key)
+            return sum(chosen)
 
     def bump(self, group: bytes, token: bytes, log: bytes) -> None:  # noqa: ARG002
         """Make ``token`` the epoch of a group."""

@@ -258,9 +258,14 @@ class RedisStore:
         arguments = commit_arguments(values, lives(ttl, len(values)), expected, token, seconds)
         return _answers(self._run("commit", slots(keys), *arguments))
 
-    def revoke(self, keys: Sequence[bytes], log: bytes) -> int:  # noqa: ARG002
+    def revoke(
+        self,
+        keys: Sequence[bytes],
+        log: bytes,  # noqa: ARG002  pushes tell
+        versions: Sequence[bytes] | None = None,
+    ) -> int:
         """Delete values and absence tokens, in one step."""
-        return int(self._run("revoke", slots(keys))) if keys else 0
+        return int(self._run("revoke", slots(keys), *(versions or ()))) if keys else 0
 
     def bump(self, group: bytes, token: bytes, log: bytes) -> None:  # noqa: ARG002
         """Make ``token`` the epoch of a group."""

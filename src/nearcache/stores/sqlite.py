@@ -22,6 +22,7 @@ from nearcache.stores.base import (
     Fetched,
     Stream,
     Ttl,
+    has_version,
     is_value,
     lives,
     version_of,
@@ -354,12 +355,23 @@ class SQLiteStore:
             )
         return answers
 
-    def revoke(self, keys: Sequence[bytes], log: bytes) -> int:
+    def revoke(
+        self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
+    ) -> int:
         """Delete values and absence tokens; all keys are told, whatever was there.
 
         What was evicted here may be near elsewhere.
         """
-        return self.forget(keys, log, keys)
+        if versions is None:
+            return self.forget(keys, log, keys)
+        with self._file.writer(self._patience) as db:
+            now = self.now()
+            pairs = zip(keys, versions, strict=True)
+            gone = [key for key, theirs in pairs if has_version(_value(db, key, now), theirs)]
+            _delete(db, [(key,) for key in gone])
+            db.executemany("DELETE FROM leases WHERE key = ?", [(key,) for key in keys])
+            _log(db, log, keys)
+            return len(gone)
 
     def bump(self, group: bytes, token: bytes, log: bytes) -> None:
         """Make ``token`` the epoch of a group."""
