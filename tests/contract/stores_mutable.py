@@ -413,6 +413,15 @@ class MutableContract:
         assert store.look([b"a", b"b"], []).values == [None, TWO]
         assert store.revoke([b"a"], LOG) == 0
 
+    def test_a_commit_can_tell_the_epochs_there_are_after_it(self, store):
+        (one,) = store.epochs(GROUPS[:1], None)
+        expected = store.expect([b"a"], ABSENT, LONG)
+        done = store.commit_and_look([b"a"], [ONE], expected, None, LOG, OTHER, LONG, GROUPS)
+        assert done == ([WRITTEN], [one, b""])
+        store.bump(GROUPS[0], THIRD, LOG)
+        done = store.commit_and_look([b"a"], [TWO], [V2], None, LOG, OTHER, LONG, GROUPS)
+        assert done == ([V1], [THIRD, b""])
+
     def test_a_revoke_of_certain_versions_leaves_others(self, store):
         keys = [b"a", b"b", b"c", b"missing"]
         for key, one in zip(keys, (ONE, TWO, THREE), strict=False):

@@ -109,7 +109,7 @@ PAIRS = {
         (),
     ),
     "a late put and a put in another process": (
-        [(0, [PUT, GET]), (1, [PUT, FRESH]), (0, [("outage", 0, "late", "commit")])],
+        [(0, [PUT, GET]), (1, [PUT, FRESH]), (0, [("outage", 0, "late", "commit_and_look")])],
         [(0, [LOAD]), (1, [GET])],
     ),
 }
@@ -221,7 +221,7 @@ LATE = (
     [
         (0, [PUT, ("get", TWO)]),
         (1, [PUT, PUT]),
-        (0, [("outage", 0, "late", "commit"), ("outage", 0, ""), ("jump", BREAK)]),
+        (0, [("outage", 0, "late", "commit_and_look"), ("outage", 0, ""), ("jump", BREAK)]),
     ],
     [(0, [LOAD]), (1, [GET])],
 )

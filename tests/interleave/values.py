@@ -676,8 +676,8 @@ def _call(rng: random.Random, keys: Sequence[str]) -> Op:
 
 _METHODS = [
     "commit",
-    "commit",
-    "commit",
+    "commit_and_look",
+    "commit_and_look",
     "revoke",
     "bump",
     "claim",

@@ -110,6 +110,23 @@ class Tokens:
         batch.pairs = tuple((g, g.token or tokens.get(g, b"")) for g in batch.tags)
         return all(token for _, token in batch.pairs)
 
+    async def take(self, io: IO, batch: ValueBatch, epoch: Epoch) -> bool:
+        """Give values that are about to be put the tokens they are written under."""
+        everything = self._shelf.everything
+        token = everything.token
+        if token is None or self.outdated([everything]):
+            made = await self.made(io, [everything], None, epoch)
+            if made is None:
+                return False
+            token = made[0]
+        batch.everything = token
+        if not await self.know(io, batch, batch.life):
+            return False
+        for held in batch.held:
+            if held is not None:
+                held[GROUPS] = batch.pairs
+        return True
+
     async def know_loaded(
         self, io: IO, batch: ValueBatch, landing: ValueLanding, epoch: Epoch
     ) -> bool:

@@ -374,8 +374,12 @@ class Tracked:
         expected: Sequence[bytes],
         epoch: Epoch,
         token: bytes = b"",
+        groups: Sequence[Group] = (),
     ) -> list[bool | bytes] | None:
-        """Write where the store still has what is expected; what was written knows its place."""
+        """Write where the store still has what is expected; what was written knows its place.
+
+        ``groups``: those whose tokens are looked at afterwards.
+        """
         sent = self._engine.clock()
         now = await self.access.ask(io, "least_now")
         if now is None:
@@ -393,9 +397,14 @@ class Tracked:
         lease = self._engine.options.lease if token else 0.0
         answers: list[bool | bytes] | None = None
         try:
-            answers = await self.access.ask(
-                io, "commit", keys, entries, expected, lives, self._shelf.keys.log, token, lease
-            )
+            arguments = (keys, entries, expected, lives, self._shelf.keys.log, token, lease)
+            if groups:
+                names = [group.name for group in groups]
+                both = await self.access.ask(io, "commit_and_look", *arguments, names)
+                if both is not None:
+                    answers, batch.after = both
+            else:
+                answers = await self.access.ask(io, "commit", *arguments)
         finally:
             self._place(batch, landing, answers, versions, epoch)
         return answers
@@ -457,35 +466,56 @@ class Tracked:
         return error
 
     async def _write(self, io: IO, batch: ValueBatch, landing: ValueLanding) -> StoreError | None:
-        shelf, epoch, failed = (
-            self._shelf,
-            self.tokens.epoch,
-            StoreUnavailable(f"{self._store.address} did not take a write"),
-        )
+        """Write under the present tokens: if others are there afterwards, once more.
+
+        ::
+
+            us                              link                another process
+            knows the token e1              (late)
+                                                                clears: e2
+            put v under e1: dead on arrival
+            sees e2: put v under e2
+        """
+        epoch, failed = self.tokens.epoch, self._refused()
         batch.read_at = self._engine.clock()
-        everything = shelf.everything.token
-        if everything is None or self.tokens.outdated([shelf.everything]):
-            made = await self.tokens.made(io, [shelf.everything], None, epoch)
-            if made is None:
-                return failed
-            everything = made[0]
-        batch.everything = everything
-        if not await self.tokens.know(io, batch, batch.life):
-            return failed
-        for held in batch.held:
-            if held is not None:
-                held[GROUPS] = batch.pairs
-        token, left = os.urandom(16), landing
-        expected = self._known_versions(batch, landing)
-        if not all(expected):
-            lease = self._engine.options.lease
-            expected = await self.access.ask(io, "expect", batch.keys, token, lease)
-            if expected is None:
-                return failed
+        groups = [self._shelf.everything, *batch.tags]
+        expected: list[bytes] | None = self._known_versions(batch, landing)
         for _ in range(_ATTEMPTS):
-            answers = await self._commit(io, batch, left, expected, epoch, os.urandom(16))
-            if answers is None:
+            if not await self.tokens.take(io, batch, epoch):
                 return failed
+            if expected is None or not all(expected):
+                token, lease = os.urandom(16), self._engine.options.lease
+                expected = await self.access.ask(io, "expect", batch.keys, token, lease)
+                if expected is None:
+                    return failed
+            error = await self._replace(io, batch, landing, expected, epoch, groups)
+            if error is not None:
+                return error
+            if batch.after == [batch.everything, *(token for _, token in batch.pairs)]:
+                return None
+            with self._engine.flights.lock:
+                for group, current in zip(groups, batch.after, strict=True):
+                    if group.token != current:
+                        group.forget()
+            expected = [held[HELD_VERSION] if held else b"" for held in batch.held]
+        return failed
+
+    async def _replace(
+        self,
+        io: IO,
+        batch: ValueBatch,
+        landing: ValueLanding,
+        expected: Sequence[bytes],
+        epoch: Epoch,
+        groups: Sequence[Group],
+    ) -> StoreError | None:
+        """Write over whatever is there, other writers or not."""
+        left = landing
+        for _ in range(_ATTEMPTS):
+            token = os.urandom(16)
+            answers = await self._commit(io, batch, left, expected, epoch, token, groups)
+            if answers is None:
+                return self._refused()
             behind = {
                 i: answer
                 for i, answer in zip(left.positions, answers, strict=True)
@@ -495,6 +525,9 @@ class Tracked:
                 return None
             left, expected = left.only(set(behind)), list(behind.values())
         return StoreUnavailable(f"{self._store.address}: other writers were faster each time")
+
+    def _refused(self) -> StoreError:
+        return StoreUnavailable(f"{self._store.address} did not take a write")
 
     def _known_versions(self, batch: ValueBatch, landing: ValueLanding) -> list[bytes]:
         """Return the versions that near copies have; b"" where one is not known."""

@@ -253,6 +253,7 @@ class ValueBatch:
         self.tokens: dict[Group, bytes] = {}  # as they were read for this call
         self.pairs: Pairs = () if self.shelf.tracked else self.shelf.pairs_alone(self.tags)
         self.bumps = 0
+        self.after: list[bytes] = []  # the tokens that its groups had after it was written
         self.tried: dict[bytes, bytes] = {}  # by key, the versions of every attempt to write it
         self.loaded_tags: dict[int, list[Group]] = {}
         self.epoch: Epoch = DEAD

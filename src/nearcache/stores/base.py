@@ -273,6 +273,19 @@ class Store(Protocol):
         put anywhere, and "absent" is b"".
         """
 
+    def commit_and_look(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        expected: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,
+        token: bytes,
+        seconds: float,
+        groups: Sequence[bytes],
+    ) -> tuple[list[bool | bytes], list[bytes]]:
+        """Do what ``commit`` does, and return the epochs that groups have after it, as ``look``."""
+
     def revoke(
         self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
     ) -> int:

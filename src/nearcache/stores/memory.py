@@ -286,6 +286,21 @@ class MemoryStore:
                     answers.append(self._expected(key, token, seconds, now))
         return answers
 
+    def commit_and_look(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        expected: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,
+        token: bytes,
+        seconds: float,
+        groups: Sequence[bytes],
+    ) -> tuple[list[bool | bytes], list[bytes]]:
+        """Commit, and return the epochs that groups have after it."""
+        answers = self.commit(keys, values, expected, ttl, log, token, seconds)
+        return answers, self.look([], groups).epochs
+
     def revoke(
         self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
     ) -> int:

@@ -258,6 +258,23 @@ class RedisStore:
         arguments = commit_arguments(values, lives(ttl, len(values)), expected, token, seconds)
         return _answers(self._run("commit", slots(keys), *arguments))
 
+    def commit_and_look(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        expected: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,  # noqa: ARG002  (the server pushes)
+        token: bytes,
+        seconds: float,
+        groups: Sequence[bytes],
+    ) -> tuple[list[bool | bytes], list[bytes]]:
+        """Commit, and return the epochs that groups have after it; in one request."""
+        arguments = commit_arguments(values, lives(ttl, len(values)), expected, token, seconds)
+        then: Command = ("MGET", *groups)
+        replies = self._run_among((), "commit", slots(keys), arguments, (then,), writes=True)
+        return _answers(replies[0]), [epoch or b"" for epoch in replies[1]]
+
     def revoke(
         self,
         keys: Sequence[bytes],
@@ -329,12 +346,24 @@ class RedisStore:
         *arguments: bytes | str,
         writes: bool = False,
     ) -> list:  # type: ignore[type-arg]
+        return self._run_among(first, name, keys, arguments, (), writes=writes)
+
+    def _run_among(
+        self,
+        first: Sequence[Command],
+        name: str,
+        keys: Sequence[bytes],
+        arguments: Command,
+        then: Sequence[Command],
+        *,
+        writes: bool,
+    ) -> list:  # type: ignore[type-arg]
         known = script(name)
         call = known.call(keys, *arguments)
         try:
-            return self._ask([*first, call], writes=writes)
+            return self._ask([*first, call, *then], writes=writes)
         except _UnknownScript:
-            return self._ask([*first, known.call_with_text(call)], writes=writes)
+            return self._ask([*first, known.call_with_text(call), *then], writes=writes)
 
     def _ask(self, commands: Sequence[Command], *, writes: bool = False) -> list:  # type: ignore[type-arg]
         """Send commands in one go and return their replies; every failure is a StoreError."""
