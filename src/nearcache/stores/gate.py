@@ -3,7 +3,8 @@
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 
 from nearcache.clock import monotonic
 
@@ -74,7 +75,8 @@ class Turn:
     def __init__(self) -> None:
         self._lock = threading.Lock()  # Ctrl-C cannot come between taking it and its block
         self._holder: weakref.ref[Grip] | None = None
-        self._freed = threading.Event()
+        # written in C: an Event has a lock of its own, which Ctrl-C could leave locked
+        self._freed: SimpleQueue[None] = SimpleQueue()
 
     def take(self, grip: Grip, seconds: float) -> bool:
         """Take the turn for as long as ``grip`` lives; False if others had it too long."""
@@ -87,8 +89,8 @@ class Turn:
             left = end - monotonic()
             if left <= 0:
                 return False
-            self._freed.wait(min(left, _LOOK_AROUND))
-            self._freed.clear()
+            with suppress(Empty):
+                self._freed.get(timeout=min(left, _LOOK_AROUND))
 
     @property
     def taken(self) -> bool:
@@ -100,4 +102,5 @@ class Turn:
         with self._lock:
             if self._holder is not None and self._holder() is grip:
                 self._holder = None
-        self._freed.set()
+        if self._freed.empty():
+            self._freed.put(None)
