@@ -96,18 +96,20 @@ def load_slowly(url: str, folder: str, face: str) -> None:
 
     async def main() -> None:
         async with AsyncNearCache(url, namespace=SPACE) as cache:
+            linked(cache.as_sync())
             print(await cache.get_or_load("key", load_async, tags=["tag"]))
             far = await cache.get("key", max_staleness=0)
-            until(lambda: cache.as_sync().get("key") == far, 1.0)  # when the news has come
+            until(lambda: cache.as_sync().get("key") == far)  # when the news has come
             print(far)
 
     if face == "async":
         asyncio.run(main())
         return
     with NearCache(url, namespace=SPACE) as cache:
+        linked(cache)
         print(cache.get_or_load("key", load, tags=["tag"]))
         far = cache.get("key", max_staleness=0)
-        until(lambda: cache.get("key") == far, 1.0)
+        until(lambda: cache.get("key") == far)
         print(far)
 
 

@@ -169,7 +169,7 @@ def test_32_the_store_is_asked_again_after_a_pause_however_busy_the_cache_is():
     for _ in range(100):  # ten seconds of traffic
         cache.get("text", M)
         clock.advance(0.1)
-    assert 4 <= store.asked <= 20
+    assert 4 <= store.asked <= 30  # the longest pause is half a second, give or take a quarter
     store.down, before = False, store.asked
     for _ in range(40):
         cache.get("text", M)
