@@ -108,7 +108,7 @@ def summary(folder: Path) -> str:
         found = json.loads(path.read_text(encoding="utf-8"))
         goals = [
             Judged(*(goal[key] for key in ("what", "target", "reached", "unit", "at_least")))
-            for goal in found["judged"]
+            for goal in found.get("judged", ())  # a history has none: it counts, 0 is its goal
         ]
         if goals:
             table = _judged_table(f"[{found['title']}]({found['name']}.md)", goals)
