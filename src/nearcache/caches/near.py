@@ -173,6 +173,25 @@ class NearCache(Generic[K, V]):
         """Keep values in both tiers. Of a key given twice the last value stands."""
         run(self._twin.put_batch(items, ttl, tags))
 
+    def update(
+        self,
+        key: K,
+        change: Callable[[Any], Any],
+        ttl: Ttl = ...,
+        tags: Sequence[str] = (),
+    ) -> Any:
+        """Put ``change(value)`` in the place of a key's value, and return it; none is lost.
+
+        Compare-and-set on the version: where another writer was faster, ``change`` runs again, on
+        the value of that writer. It is given None where there is no value, and returns MISSING to
+        leave things as they are.
+
+        ttl: of the new value, from now on.
+        tags: of a value where there was none; one that is there keeps its own.
+        Raises: StoreError, whatever the options say: the update may have been made, or not.
+        """
+        return run(self._twin.update(key, change, ttl, tags))
+
     def warm(self, items: Mapping[K, V] | Iterable[tuple[K, V]], ttl: Ttl = ...) -> int:
         """Keep (key, value) pairs, ``max_batch`` at a time; return how many."""
         return run(self._twin.warm(items, ttl))

@@ -3,7 +3,9 @@
 The blocking class (``caches/near.py``) drives the same coroutines by hand.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import inspect
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -35,6 +37,7 @@ D = TypeVar("D")
 
 
 _KEY_TYPES = frozenset((str, bytes, tuple))
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between attempts of an update
 
 
 class AsyncNearCache(Generic[K, V]):
@@ -292,6 +295,55 @@ class AsyncNearCache(Generic[K, V]):
             await engine.forget(self._io, tiers.shelf, batch.handles)
         else:
             await engine.write(self._io, batch, landing)
+
+    async def update(
+        self,
+        key: K,
+        change: Callable[[Any], Any],
+        ttl: "Ttl" = ...,
+        tags: Sequence[str] = (),
+    ) -> Any:
+        """Put ``change(value)`` in the place of a key's value, and return it; none is lost.
+
+        Compare-and-set on the version: where another writer was faster, ``change`` runs again, on
+        the value of that writer. It is given None where there is no value, and returns MISSING to
+        leave things as they are. Under the asynchronous face it may be asynchronous.
+
+        ttl: of the new value, from now on.
+        tags: of a value where there was none; one that is there keeps its own.
+        Raises: StoreError, whatever the options say: the update may have been made, or not.
+        """
+        tiers, engine = self._tiers, self._tiers.engine
+        engine.check_open()
+        life = effective_ttl(ttl, tiers.ttl)
+        if life == 0:
+            msg = "ttl=0 would store nothing: an update keeps its value; give seconds or None"
+            raise ConfigError(msg)
+        pause = _FIRST_PAUSE
+        while True:
+            batch = self._batch([key], tags, staleness=0.0, life=life)
+            await engine.see(self._io, batch)
+            before = None if batch.origin[0] == ABSENT else batch.value(0)
+            after = change(before)
+            if inspect.isawaitable(after):
+                after = await self._promised(after)
+            if after is MISSING:
+                return before
+            batch.keep_tags()
+            landing = batch.given([after], engine.clock(), Ends(life, engine.options.jitter))
+            if await engine.swap(self._io, batch, landing):
+                return batch.value(0)
+            # at random, so that of many writers none is always the last
+            await self._io.sleep(random.uniform(0, pause))  # noqa: S311  guards nothing
+            pause = min(_LONGEST_PAUSE, 2 * pause)
+
+    async def _promised(self, promise: Awaitable[Any]) -> Any:
+        if isinstance(self._io, AsyncIO):
+            return await promise
+        if inspect.iscoroutine(promise):
+            promise.close()
+        msg = "under the blocking face change() is a plain function; use as_async() for this one"
+        raise ConfigError(msg)
 
     async def warm(self, items: Mapping[K, V] | Iterable[tuple[K, V]], ttl: "Ttl" = ...) -> int:
         """Keep (key, value) pairs, ``max_batch`` at a time; return how many."""

@@ -38,7 +38,15 @@ class ValueTiers(Tiers):
     def _engine(self, near: ValueNear, store: Any, options: Options, clock: Clock) -> Engine:
         space = near.new_space(self.space.name) if self.is_view else near.root
         keys = ValueKeys(self.space)
-        shelf = self.shelf = ValueShelf(near, space, keys, self.codec, clock, options)
+        shelf = self.shelf = ValueShelf(
+            near,
+            space,
+            keys,
+            self.codec,
+            clock,
+            options,
+            record=self.arguments.get("record", False),
+        )
         self.crowd = Crowd()
 
         def share(engine: Engine, store: Store) -> Tracked:

@@ -101,17 +101,20 @@ class Access:
         method: str,
         *arguments: Any,
     ) -> tuple[Any, StoreError | None]:
-        """Ask; return (answer, None) or (None, error). A call without an answer answers True."""
+        """Ask; return (answer, None) or (None, error). A call without an answer answers True.
+
+        Who wants errors raised has nothing else to go by: a store that has just failed is asked.
+        """
         if self.closed:  # a load that outlived its cache must not open a connection again
             return None, _LeftAlone(f"{self.store.address} is not asked by a closed cache")
-        if not self._breaker.allows():
+        if not self._breaker.allows() and not self.strict:
             if self._breaker.tries():
                 io.background(self._try)
             return None, self._left_alone()
         failures = self._breaker.failures
 
         def now() -> Any:
-            if self._breaker.failures != failures:
+            if self._breaker.failures != failures and not self.strict:
                 raise self._left_alone()
             return getattr(self.store, method)(*arguments)
 

@@ -27,7 +27,7 @@ from nearcache.engine.flights import (
 from nearcache.engine.io import IO, Loader
 from nearcache.engine.sharing import Sharing
 from nearcache.engine.trip import Trip
-from nearcache.errors import ClosedError, StoreError
+from nearcache.errors import ClosedError, StoreError, StoreUnavailable
 from nearcache.events import Events
 from nearcache.options import Options
 from nearcache.stats import Counters, Stats
@@ -166,9 +166,44 @@ class Engine:
     async def write(self, io: IO, batch: Any, landing: Any) -> None:
         """Put values into the store, then near; what was under way for these keys is detached."""
         await self.listen(io)
-        await io.complete(self._write(io, batch, landing))
+        self._raise_if_strict(await io.complete(self._write(io, batch, landing)))
 
-    async def _write(self, io: IO, batch: Any, landing: Any) -> None:
+    async def see(self, io: IO, batch: Any) -> None:
+        """Read values as they are now, so that a later ``swap`` can follow from them.
+
+        Raises: StoreError, for nobody can tell then.
+        """
+        await self.listen(io)
+        if self.sharing is None:
+            batch.see_near()
+        elif not await batch.shelf.tracked.seen(io, batch):
+            raise self._no_answer()
+
+    async def swap(self, io: IO, batch: Any, landing: Any) -> bool:
+        """Put values in the place of those that were seen; False where they are others by now.
+
+        Raises: StoreError; the values may be there then, or not.
+        """
+        await self.listen(io)
+        if self.sharing is None:
+            return self._swap_near(batch, landing)
+        error = await io.complete(self._write(io, batch, landing))
+        if error is not None and not batch.overtaken:
+            raise error
+        return error is None
+
+    def _swap_near(self, batch: Any, landing: Any) -> bool:
+        with self.flights.lock:
+            if not batch.sees_the_same():
+                return False
+            self.flights.detach(batch.keys)
+            batch.install(landing, set(batch.keys))
+            return True
+
+    def _no_answer(self) -> StoreError:
+        return StoreUnavailable(f"{self.store and self.store.address} does not answer")
+
+    async def _write(self, io: IO, batch: Any, landing: Any) -> StoreError | None:
         generation = self.generation
         flight = Flight(batch.shelf.name, io.loop, writes=True)
         crew = flight.board()
@@ -191,8 +226,7 @@ class Engine:
             contested = self.flights.take_over(flight, batch.keys)
             if self.sharing is not None:
                 error = await self.sharing.write(io, batch, landing)
-                self._raise_if_strict(error)
-            if error is not None and batch.changes:
+            if error is not None and (batch.changes or self._strict):
                 contested = set(batch.keys)
             else:
                 done = dict.fromkeys(batch.keys, Landed(batch))
@@ -204,6 +238,7 @@ class Engine:
             del crew
         if evicted:
             self.events.emit("evict", "near", evicted)
+        return error
 
     async def forget(self, io: IO, shelf: Any, handles: Sequence[Any]) -> int:
         """Forget values in both tiers, and tell the others; return how many there were."""
@@ -241,8 +276,12 @@ class Engine:
         self._raise_if_strict(error)
         return dropped
 
+    @property
+    def _strict(self) -> bool:
+        return self.sharing is not None and self.sharing.access.strict
+
     def _raise_if_strict(self, error: StoreError | None) -> None:
-        if error is not None and self.sharing is not None and self.sharing.access.strict:
+        if error is not None and self._strict:
             raise error
 
     # -- near ----------------------------------------------------------------------------------
@@ -312,7 +351,7 @@ class Engine:
             return
         if self.sharing is not None:
             await self.sharing.access.finish(io)
-            self.sharing.close()
+            await io.store(self.sharing.close)  # which may wait for a look that is being taken
             self.sharing.access.closed = True
         self.closed = True
         fork.leave(self)

@@ -458,11 +458,13 @@ class Tracked:
         if error is None:
             self.access.superseded(batch.keys)
             return None
+        batch.held = [None] * len(batch.held)
+        if self._shelf.record or batch.overtaken:
+            return error
         # the store may hold an older value, or get this one late: both are forgotten there
         tried = [batch.tried.get(key, b"") for key in batch.keys]
         self.access.queue_texts(batch.keys, tried)
         self.lookout.wake()
-        batch.held = [None] * len(batch.held)
         return error
 
     async def _write(self, io: IO, batch: ValueBatch, landing: ValueLanding) -> StoreError | None:
@@ -479,6 +481,8 @@ class Tracked:
         epoch, failed = self.tokens.epoch, self._refused()
         batch.read_at = self._engine.clock()
         groups = [self._shelf.everything, *batch.tags]
+        if batch.expected is not None:
+            return await self._swap(io, batch, landing, batch.expected)
         expected: list[bytes] | None = self._known_versions(batch, landing)
         for _ in range(_ATTEMPTS):
             if not await self.tokens.take(io, batch, epoch):
@@ -499,6 +503,61 @@ class Tracked:
                         group.forget()
             expected = [held[HELD_VERSION] if held else b"" for held in batch.held]
         return failed
+
+    async def seen(self, io: IO, batch: ValueBatch) -> bool:
+        """Read values, and what a write has to replace to follow from them; False for no answer."""
+        fetched = await self.read(io, batch, range(len(batch.keys)))
+        if fetched is None:
+            return False
+        batch.accept(range(len(batch.keys)), fetched)
+        batch.expected = list(batch.seen)
+        absent = [i for i, version in enumerate(batch.seen) if not version]
+        if absent:
+            token, lease = os.urandom(TOKEN_BYTES), self._engine.options.lease
+            names = batch.keys_at(absent)
+            tokens = await self.access.ask(io, "expect", names, token, lease)
+            if tokens is None:
+                return False
+            for i, expected in zip(absent, tokens, strict=True):
+                batch.expected[i] = expected
+        return True
+
+    async def _swap(
+        self, io: IO, batch: ValueBatch, landing: ValueLanding, expected: Sequence[bytes]
+    ) -> StoreError | None:
+        """Write where the store still has what the values follow from.
+
+        A value that came between the look and the token of its absence is not what was seen::
+
+            us                              another process
+            look: nothing
+                                            writes v1
+            expect: v1, which is 8 bytes long and no token
+        """
+        epoch = self.tokens.epoch
+        seen = zip(batch.seen, expected, strict=True)
+        if any(not version and len(there) != TOKEN_BYTES for version, there in seen):
+            batch.overtaken = True
+            return self._overtaken()
+        groups = [self._shelf.everything, *batch.tags]
+        if not await self.tokens.take(io, batch, epoch):
+            return self._refused()
+        if not batch.follows():
+            batch.overtaken = True
+            return self._overtaken()
+        answers = await self._commit(io, batch, landing, expected, epoch, groups=groups)
+        if answers is None:
+            return self._refused()
+        if all(answer is True for answer in answers) and batch.after == [
+            batch.everything,
+            *(token for _, token in batch.pairs),
+        ]:
+            return None
+        batch.overtaken = True
+        return self._overtaken()
+
+    def _overtaken(self) -> StoreError:
+        return StoreUnavailable(f"{self._store.address}: another writer was faster")
 
     async def _replace(
         self,
@@ -542,8 +601,9 @@ class Tracked:
         stored, error = await self.access.attempt(io, "revoke", keys, shelf.keys.log)
         self._tell(keys)
         if error is not None:
-            self.access.queue_texts(keys, [b""] * len(keys))
-            self.lookout.wake()
+            if not self._shelf.record:
+                self.access.queue_texts(keys, [b""] * len(keys))
+                self.lookout.wake()
             return 0, error
         return int(stored), None
 

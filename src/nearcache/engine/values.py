@@ -106,8 +106,11 @@ class ValueShelf:
         codec: Codec,
         clock: "Clock",
         options: Options,
+        *,
+        record: bool = False,
     ) -> None:
         self.name = space
+        self.record = record  # the store's entries are not a cache's: none may be lost unsaid
         self.near = near
         self.keys = keys
         self.codec = codec
@@ -255,6 +258,11 @@ class ValueBatch:
         self.bumps = 0
         self.after: list[bytes] = []  # the tokens that its groups had after it was written
         self.tried: dict[bytes, bytes] = {}  # by key, the versions of every attempt to write it
+        self.expected: list[bytes] | None = None  # what it may replace; None for whatever there is
+        self.overtaken = False  # something else was there
+        self._seen_near: list[Held | None] = []
+        self.seen_pairs: Pairs = ()
+        self.seen_everything = b""
         self.loaded_tags: dict[int, list[Group]] = {}
         self.epoch: Epoch = DEAD
         self.read_at = _NEVER
@@ -295,6 +303,42 @@ class ValueBatch:
                 self.held[i], self.origin[i] = held, NEAR
         return left
 
+    def see_near(self) -> None:
+        """Take what is near now, where there is no store; ``sees_the_same`` compares with it."""
+        self._seen_near = self._peeked()
+        self.look_near(range(len(self.keys)))
+
+    def sees_the_same(self) -> bool:
+        """Say whether near still has the very copies that were seen. Under the lock."""
+        same = all(a is b for a, b in zip(self._seen_near, self._peeked(), strict=True))
+        return same and self.follows()
+
+    def keep_tags(self) -> None:
+        """Let a value that is about to follow from another one have its tags.
+
+        They, and everything, must be the same at the write: what follows from a forgotten value is
+        forgotten, too.
+        """
+        (held,) = self.held
+        if held is not None:
+            self.seen_pairs = held[GROUPS]
+            self.seen_everything = self.everything
+            self.tags = [group for group, _ in self.seen_pairs]
+            self.pairs = self.seen_pairs
+
+    def follows(self) -> bool:
+        """Say whether the groups of the value that was seen are what they were."""
+        if self.seen_everything not in (b"", self.everything):
+            return False
+        if self.shelf.tracked is None:
+            return all(group.token is token for group, token in self.seen_pairs)
+        return not self.seen_pairs or self.pairs == self.seen_pairs
+
+    def _peeked(self) -> list[Held | None]:
+        near = self.shelf.near.tier
+        found = [near.peek(self.shelf.near_key(key)) for key in self.handles]
+        return [None if one is None else one[0] for one in found]
+
     def install(self, landing: ValueLanding, names: set[bytes]) -> int:
         """Put near what is ours of a landing; return how many others left. Under the lock."""
         shelf, evicted = self.shelf, 0
@@ -319,10 +363,11 @@ class ValueBatch:
                 continue
             try:
                 envelope = decode_value(data, self.keys[i])
-            except UnknownFormat:
-                continue  # of a later version, perhaps: a miss, and let alone
-            except CodecError:
-                self._damaged.add(i)
+            except CodecError as error:
+                if self.shelf.record:
+                    raise
+                if not isinstance(error, UnknownFormat):  # of a later version, perhaps: let alone
+                    self._damaged.add(i)
                 continue
             self._envelopes[i] = envelope
             groups.update(self.shelf.group(digest) for digest, _ in envelope.groups)
@@ -345,10 +390,11 @@ class ValueBatch:
                 continue
             try:
                 held = self._hold(envelope, pairs)
-            except UnknownFormat:
-                continue  # of another codec: a miss
-            except CodecError:
-                damaged.append(i)
+            except CodecError as error:
+                if self.shelf.record:
+                    raise
+                if not isinstance(error, UnknownFormat):  # of another codec: a miss
+                    damaged.append(i)
                 continue
             self.held[i], self.origin[i] = held, origin
             here.append(i)
