@@ -1,57 +1,28 @@
 """A process of its own with an embedding cache: ``python embedding_process.py TASK URL FOLDER …``.
 
-FOLDER is where the processes of a test meet: files named ``ready-<pid>`` say that one is ready, the
-file ``go`` lets all start, ``calls`` gets a line for every text that reaches a model.
+FOLDER is where the processes of a test meet, as ``processes.py`` says.
 """
 
 import os
-import sys
 import time
 from pathlib import Path
 
 from embedders import M, same, until, vector, vectors
 from nearcache import EmbeddingCache, Options
-
-_HANG = 60.0
-
-
-def wait_for(path: Path) -> None:
-    """Poll until the file is there."""
-    deadline = time.monotonic() + _HANG
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise TimeoutError(path)
-        time.sleep(0.001)  # between two looks at a file that another process makes
-
-
-class Meeting:
-    """The folder, seen from one process."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
-
-    def start_together(self) -> None:
-        """Say that we are ready, and wait until all may go."""
-        (self.folder / f"ready-{os.getpid()}").touch()
-        wait_for(self.folder / "go")
-
-    def model(self, texts: list[str]):
-        """A model that leaves a line for each text; one write, so that no line is torn."""
-        lines = "".join(f"{text}\n" for text in texts).encode()
-        descriptor = os.open(self.folder / "calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.write(descriptor, lines)
-        finally:
-            os.close(descriptor)
-        return vectors(texts)
+from processes import HANG, Meeting, perform
 
 
 def embed_all(url: str, folder: str, count: str) -> None:
     """Embed ``count`` texts, in batches that other processes ask for at the same time."""
     meeting = Meeting(folder)
     texts = [f"t{n}" for n in range(int(count))]
+
+    def model(asked):
+        meeting.note(asked)
+        return vectors(asked)
+
     with EmbeddingCache(url) as cache:
-        embed = cache.wrap(meeting.model, M, max_batch=8)
+        embed = cache.wrap(model, M, max_batch=8)
         meeting.start_together()
         for at in range(0, len(texts), 20):
             part = texts[at : at + 20]
@@ -64,7 +35,7 @@ def hang(url: str, folder: str, lease: str) -> None:
 
     def model(texts):
         (meeting.folder / "inside").touch()
-        time.sleep(_HANG)  # the model that hangs; the process is killed in here
+        time.sleep(HANG)  # the model that hangs; the process is killed in here
 
     EmbeddingCache(url, options=Options(lease=float(lease))).wrap(model, M)("text")
 
@@ -85,7 +56,7 @@ def hold_near(url: str, folder: str, link_timeout: str) -> None:
     with EmbeddingCache(url, options=Options(link_timeout=float(link_timeout))) as cache:
         assert cache.get("text", M) is not None
         meeting.start_together()
-        deadline = time.monotonic() + _HANG
+        deadline = time.monotonic() + HANG
         while cache.get("text", M) is not None:
             assert time.monotonic() < deadline
             time.sleep(0.005)  # between two looks at what another process forgets
@@ -132,5 +103,4 @@ def vectors_of_4096(texts):
 
 
 if __name__ == "__main__":
-    task, *arguments = sys.argv[1:]
-    globals()[task](*arguments)
+    perform(globals())

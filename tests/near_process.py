@@ -1,30 +1,22 @@
 """A process of its own with a NearCache: ``python near_process.py TASK URL FOLDER …``.
 
-FOLDER is where the processes of a test meet, as ``embedding_process.py`` says; ``calls`` gets a
-line for every key that reaches a loader.
+FOLDER is where the processes of a test meet, as ``processes.py`` says.
 """
 
 import asyncio
 import os
-import sys
 import time
 from pathlib import Path
 
 from embedders import until
-from embedding_process import Meeting, wait_for
 from near_fixtures import SPACE, linked
 from nearcache import AsyncNearCache, NearCache, Options
-
-_HANG = 60.0
+from processes import HANG, Meeting, perform, wait_for
 
 
 def noted(meeting: Meeting, key: str) -> str:
-    """Load a key, and leave a line that says so; one write, so that no line is torn."""
-    descriptor = os.open(meeting.folder / "calls", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        os.write(descriptor, f"{key}\n".encode())
-    finally:
-        os.close(descriptor)
+    """Load a key, and leave a line that says so."""
+    meeting.note([key])
     return f"value of {key}"
 
 
@@ -77,7 +69,7 @@ def hang(url: str, folder: str, lease: str) -> None:
 
     def load() -> str:
         (Path(folder) / "inside").touch()
-        time.sleep(_HANG)  # the source that hangs; the process is killed in here
+        time.sleep(HANG)  # the source that hangs; the process is killed in here
         return "never"
 
     NearCache(url, namespace=SPACE, options=Options(lease=float(lease))).get_or_load("key", load)
@@ -123,7 +115,7 @@ def follow(url: str, folder: str, face: str, *values: str) -> None:
     linked(cache)
     Meeting(folder).start_together()
     for number, value in enumerate(values):
-        deadline = time.monotonic() + _HANG
+        deadline = time.monotonic() + HANG
         while get() != (None if value == "-" else value):
             assert time.monotonic() < deadline, (value, get())
             time.sleep(0.001)  # between two looks at what another process changes
@@ -147,12 +139,11 @@ def write_and_read(url: str, folder: str, rounds: str) -> None:
                 seen[other] = value
         cache.put(mine, 10**6)
         for other in others:
-            deadline = time.monotonic() + _HANG
+            deadline = time.monotonic() + HANG
             while cache.get(other) != 10**6:
                 assert time.monotonic() < deadline
                 time.sleep(0.001)  # between two looks at what another process changes
 
 
 if __name__ == "__main__":
-    task, *arguments = sys.argv[1:]
-    globals()[task](*arguments)
+    perform(globals())

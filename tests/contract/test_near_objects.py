@@ -6,10 +6,10 @@ import tracemalloc
 
 import pytest
 
-from contract.near_objects import ROOMY, NearObjectsContract
 from nearcache.near import objects
 from nearcache.near.policies.sieve import Sieve
 from nearcache.testing import ManualClock
+from nearcache.testing.contracts.near_objects import ROOMY, NearObjectsContract
 
 try:
     from nearcache.near._native import ObjectTier as NativeTier

@@ -2,9 +2,9 @@
 
 import pytest
 
-from contract.near_rows import NearRowsContract
 from nearcache.codecs.vectors import by_name
 from nearcache.near import vectors
+from nearcache.testing.contracts.near_rows import NearRowsContract
 
 try:
     from nearcache.near import _native

@@ -1,15 +1,19 @@
-"""The store contract on every store: memory, SQLite, and Redis on the four servers."""
+"""The store contract on every store: memory, calm chaos, SQLite, and Redis on the four servers."""
+
+import sqlite3
+from contextlib import closing
 
 import pytest
 
-from contract.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, StoreContract
-from contract.stores_mutable import ABSENT, ONE, OTHER, TWO, V1
-from contract.streams import KEY, KEY_2, commit
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.stores.base import TAKEN, WRITTEN
 from nearcache.stores.redis import RedisStore
 from nearcache.stores.sqlite import SQLiteStore
-from nearcache.testing import ManualClock, MemoryStore
+from nearcache.testing import ChaosStore, ManualClock, MemoryStore
+from nearcache.testing.contracts.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, StoreContract
+from nearcache.testing.contracts.stores_mutable import ABSENT, ONE, OTHER, TWO, V1
+from nearcache.testing.contracts.stores_scan import START, keep, name, pages, scan
+from nearcache.testing.contracts.streams import KEY, KEY_2, commit
 
 
 class TestMemoryStore(StoreContract):
@@ -40,6 +44,23 @@ class TestMemoryStoreWithAManualClock(StoreContract):
     def test_a_fetch_says_when_in_the_stores_time_and_in_ours(self, store, clock):
         assert store.fetch([b"a"], GROUPS).now == store.fetch([], GROUPS).sent == clock()
 
+    def test_what_came_and_went_costs_nothing(self, store):
+        for n in range(1000):
+            keep(store, [name(b"%d" % n)])
+            store.revoke([name(b"%d" % n)], b"")
+        assert store.scan(START, 0, 100) == (0, [])
+
+
+class TestChaosStore(StoreContract):
+    """Calm, it is what it wraps."""
+
+    shared = False
+
+    @pytest.fixture
+    def handles(self):
+        store = ChaosStore(MemoryStore())
+        return lambda: store
+
 
 class TestSQLiteStore(StoreContract):
     @pytest.fixture
@@ -67,6 +88,19 @@ class TestSQLiteStore(StoreContract):
         named = [KEY, KEY, KEY, KEY_2, GROUPS[0]]
         assert store.changes(LOG, cursor).entries == named
         assert store.changes(b"other log", cursor).entries == []
+
+    def test_a_touch_of_what_has_time_enough_writes_nothing(self, store, tmp_path):
+        keep(store, [b"a"], 100.0)
+        with closing(sqlite3.connect(tmp_path / "store.db")) as watcher:
+
+            def commits():
+                return watcher.execute("PRAGMA data_version").fetchone()[0]
+
+            before = commits()
+            store.touch([b"a"], 105.0)
+            assert commits() == before
+            store.touch([b"a"], 200.0)
+            assert commits() != before
 
 
 class TestRedisStore(StoreContract):
@@ -206,6 +240,28 @@ class TestRedisStore(StoreContract):
                 if words[0] == "DEL":
                     seen.append(words[1])
         assert seen == ["a:lease", "a"]
+
+    def test_a_step_is_one_command_and_so_is_a_touch(self, store, redis_server):
+        keep(store, [name(b"%d" % n) for n in range(10)], 100.0)
+        store.touch([b"none"], 1.0)
+        redis_server.reset_counts()
+        store.scan(START, 0, 5)
+        assert redis_server.command_counts() == {"scan": 1}
+        redis_server.reset_counts()
+        store.touch([name(b"%d" % n) for n in range(10)], 105.0)  # nine tenths are left
+        assert redis_server.command_counts() == {"evalsha": 1, "pttl": 10}
+        redis_server.reset_counts()
+        store.touch([name(b"1")], 200.0)
+        assert redis_server.command_counts() == {"evalsha": 1, "pttl": 1, "pexpire": 1}
+
+    def test_other_types_under_names_do_no_harm(self, store, redis_server):
+        with redis_server.client() as client:
+            client.rpush(name(b"list"), "x")
+            client.rpush(name(b"lease") + b":lease", "x")
+        keep(store, [name(b"x")])
+        assert {name(b"x")} <= set(scan(store)) <= {name(b"x"), name(b"list")}
+        assert list(pages(store, leases=True))
+        store.touch([name(b"list")], 1.0)
 
 
 def _closing(make):

@@ -1,72 +1,13 @@
 """Embeddings in several processes: one call a text in all of them together, whoever dies."""
 
-import subprocess
-import sys
-from collections import Counter
-from pathlib import Path
-
 import pytest
 
 import embedding_process
 from embedders import M, Model, same, until, vector, vectors
 from nearcache import EmbeddingCache, Options
+from processes import calls, finish, process_of, start_together
 
-SCRIPT = Path(embedding_process.__file__)
-
-
-@pytest.fixture
-def process(tmp_path):
-    """Start ``embedding_process.py``: ``process(task, url, *arguments)``."""
-    started = []
-
-    def start(task, url, *arguments):
-        command = [sys.executable, "-W", "error", str(SCRIPT), task, url, str(tmp_path)]
-        started.append(
-            subprocess.Popen(
-                [*command, *map(str, arguments)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.kill()
-        one.communicate()
-
-
-def finish(one) -> str:
-    """Wait for a process, and return what it printed."""
-    out, err = one.communicate(timeout=60)
-    assert one.returncode == 0, err
-    return out
-
-
-def start_together(folder, processes):
-    """Let all processes go at once, as soon as every one is ready."""
-
-    def ready():
-        for one in processes:
-            assert one.poll() is None, one.stderr.read()
-        return len(list(folder.glob("ready-*"))) == len(processes)
-
-    until(ready, 60)
-    (folder / "go").touch()
-
-
-def calls(folder) -> Counter:
-    """How often each text reached a model, in any process."""
-    return Counter((folder / "calls").read_text().split())
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def url(request, tmp_path):
-    """A store that processes share."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/embeddings.db"
-    return request.getfixturevalue("one_server").url
+process = pytest.fixture(process_of(embedding_process))
 
 
 def test_eight_processes_at_once_pay_for_each_text_once(process, tmp_path, url):

@@ -1,10 +1,6 @@
 """NearCache in several processes: one load, one truth, whoever dies."""
 
-import subprocess
-import sys
 import time
-from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -12,62 +8,9 @@ import near_process
 from embedders import until
 from near_fixtures import SPACE, linked, settled
 from nearcache import NearCache, Options
+from processes import calls, finish, process_of, start_together
 
-SCRIPT = Path(near_process.__file__)
-
-
-@pytest.fixture
-def process(tmp_path):
-    """Start ``near_process.py``: ``process(task, url, *arguments)``."""
-    started = []
-
-    def start(task, url, *arguments):
-        command = [sys.executable, "-W", "error", str(SCRIPT), task, url, str(tmp_path)]
-        started.append(
-            subprocess.Popen(
-                [*command, *map(str, arguments)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.kill()
-        one.communicate()
-
-
-def finish(one) -> list[str]:
-    """Wait for a process, and return the lines it printed."""
-    out, err = one.communicate(timeout=60)
-    assert (one.returncode, err) == (0, "")
-    return out.splitlines()
-
-
-def start_together(folder, processes):
-    """Let all processes go at once, as soon as every one is ready."""
-
-    def ready():
-        for one in processes:
-            assert one.poll() is None, one.stderr.read()
-        return len(list(folder.glob("ready-*"))) == len(processes)
-
-    until(ready, 60)
-    (folder / "go").touch()
-
-
-def calls(folder) -> Counter:
-    return Counter((folder / "calls").read_text().split())
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def url(request, tmp_path):
-    """A store that processes share."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/near.db"
-    return request.getfixturevalue("one_server").url
+process = pytest.fixture(process_of(near_process))
 
 
 def test_eight_processes_at_once_load_each_key_once(process, tmp_path, url):

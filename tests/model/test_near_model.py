@@ -8,11 +8,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from contract.near_rows import digests
 from nearcache.codecs.vectors import by_name
 from nearcache.keys import content_digest
 from nearcache.near import pick, vectors
 from nearcache.testing import ManualClock
+from nearcache.testing.contracts.near_rows import digests
 
 TEXTS = [chr(97 + i) for i in range(14)]
 SHELVES = {"one": 4, "two": 4, "three": 6}

@@ -10,11 +10,11 @@ import random
 import numpy as np
 import pytest
 
-from contract.near_rows import ROOMY, digests, rows_of
 from nearcache.codecs.vectors import by_name
 from nearcache.near import pick, vectors
 from nearcache.near.policies.base import NAMES
 from nearcache.testing import ManualClock
+from nearcache.testing.contracts.near_rows import ROOMY, digests, rows_of
 
 pytestmark = pytest.mark.skipif(
     pick.native is None, reason="the native core is not built, or NEARCACHE_PURE is set"

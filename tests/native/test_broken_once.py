@@ -6,10 +6,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from contract.near_rows import ROOMY, digests, rows_of
 from nearcache.clock import monotonic
 from nearcache.near import pick
 from nearcache.testing import ManualClock
+from nearcache.testing.contracts.near_rows import ROOMY, digests, rows_of
 
 pytestmark = pytest.mark.skipif(
     pick.native is None, reason="the native core is not built, or NEARCACHE_PURE is set"

@@ -7,10 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from contract.near_rows import ROOMY, digests, row_of, rows_of
 from nearcache.clock import monotonic
 from nearcache.keys import content_digest
 from nearcache.near import pick
+from nearcache.testing.contracts.near_rows import ROOMY, digests, row_of, rows_of
 
 testcapi = pytest.importorskip("_testcapi", reason="this Python has no way to run out of memory")
 pytestmark = pytest.mark.skipif(

@@ -48,6 +48,7 @@ THIRD_PARTY = {
     "msgpack": {"codecs"},
     "msgspec": {"codecs"},  # values of these two may be of the user's types
     "pydantic": {"codecs"},
+    "pytest": {"testing"},  # in the contract suites alone: tests/unit/testing
 }
 # Optional outside these: there, only inside functions (or for types), never at import.
 AT_IMPORT = {
@@ -59,6 +60,7 @@ AT_IMPORT = {
     "msgpack": set(),
     "msgspec": set(),
     "pydantic": set(),
+    "pytest": {"testing"},
 }
 
 

@@ -1,6 +1,6 @@
 """The near tier for any value: what was put comes back, the same object.
 
-The contract is written as ``tests/contract/near_objects.py``, which every implementation runs.
+The contract is ``nearcache.testing.contracts.near_objects``, which every implementation runs.
 """
 
 import operator

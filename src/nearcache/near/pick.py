@@ -1,7 +1,8 @@
 """Which implementation of the near tier this process runs: the native core, or pure Python.
 
-Both stand behind one contract (``tests/contract/near_rows.py``, ``near_objects.py``). The native
-one is used where it was built; ``NEARCACHE_PURE=1`` in the environment forces the other.
+Both stand behind one contract (``near_rows`` and ``near_objects`` in
+``nearcache.testing.contracts``). The native one is used where it was built; ``NEARCACHE_PURE=1`` in
+the environment forces the other.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The near tier for rows: shelves of several models under one budget, one lock.
 
 The contract (five verbs: get, put, drop, expire, resize) is written as
-``tests/contract/near_rows.py``, which every implementation runs.
+``nearcache.testing.contracts.near_rows``, which every implementation runs.
 """
 
 import itertools

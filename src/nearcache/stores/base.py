@@ -11,7 +11,7 @@ every write. Where no value stands, the 16-byte token in the key's lease takes i
 changes nothing.
 
 Every method may raise StoreError, and nothing else. Implementations are thread-safe and survive
-``fork``. ``tests/contract/stores.py`` is the specification.
+``fork``. ``nearcache.testing.contracts.stores`` is the specification.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ __all__ = [
     "EVERYTHING",
     "HELD",
     "LOG_LENGTH",
+    "MOST_SCANNED",
     "PONG",
     "SKIPPED",
     "TAKEN",
@@ -34,12 +35,15 @@ __all__ = [
     "Fetched",
     "Message",
     "Signal",
+    "Start",
     "Store",
     "Stream",
     "Ttl",
+    "begins",
     "is_value",
     "lease_of",
     "lives",
+    "most_scanned",
     "version_of",
 ]
 
@@ -84,9 +88,34 @@ def has_version(stored: bytes | None, versions: bytes) -> bool:
     return bool(mine) and any(versions[i : i + 8] == mine for i in range(0, len(versions), 8))
 
 
+_LEASE = b":lease"
+
+
 def lease_of(key: bytes) -> bytes:
     """Return the name of a value's lease, which a store may hear and tell of like any other."""
-    return key + b":lease"
+    return key + _LEASE
+
+
+Start = tuple[bytes, bytes]
+"""How names begin, whatever two characters (those of a bucket) are between the parts."""
+
+MOST_SCANNED = 1000
+"""The most names a store looks at in one call of ``scan``: a server does nothing else meanwhile."""
+
+
+def begins(name: bytes, start: Start) -> bool:
+    """Say whether a name begins like this, and is no lease's."""
+    space, middle = start
+    return (
+        name.startswith(space)
+        and name.startswith(middle, len(space) + 2)
+        and not name.endswith(_LEASE)
+    )
+
+
+def most_scanned(count: int) -> int:
+    """Return how many names a store looks at that was asked for about ``count``."""
+    return min(max(count, 1), MOST_SCANNED)
 
 
 class Signal(Enum):
@@ -298,6 +327,25 @@ class Store(Protocol):
     def bump(self, group: bytes, token: bytes, log: bytes) -> None:
         """Make ``token`` the epoch of a group; its life stays as it was."""
 
+    def touch(self, keys: Sequence[bytes], seconds: float) -> None:
+        """Let values that have a limited life live at least ``seconds`` from now.
+
+        Does nothing where more than nine tenths of that are left, for who listens may hear of it;
+        and nothing where there is no value, or it has no limit.
+        """
+
+    def scan(
+        self, start: Start, cursor: int, count: int, *, leases: bool = False
+    ) -> tuple[int, list[bytes]]:
+        """Return the next cursor and about ``count`` names of values, of those that begin so.
+
+        Begin with cursor 0 and go on until it is 0 again; a page may be empty before. A value that
+        stands all the while is named at least once, one that came or went meanwhile perhaps, one
+        that has expired not. With ``leases`` the names of values that are being loaded are among
+        them: of all whose lease stood when the scan began. At most MOST_SCANNED names are looked at
+        in one call; the cursor of one scan is good for another only with the same ``leases``.
+        """
+
     def stream(self) -> Stream:
         """Return a new stream of changes, not yet open."""
 
@@ -315,6 +363,9 @@ class Store(Protocol):
 
     def purge(self) -> int:
         """Delete what has expired, where the store does not do so itself."""
+
+    def may_evict(self) -> bool:
+        """Say whether values may leave before their time, when there are too many."""
 
     @property
     def fork_lock(self) -> Any:

@@ -15,14 +15,18 @@ from nearcache.stores.base import (
     WRITTEN,
     Changes,
     Fetched,
+    Start,
     Stream,
     Ttl,
+    begins,
     has_version,
     is_value,
     lease_of,
     lives,
+    most_scanned,
     version_of,
 )
+from nearcache.stores.memory_names import Names
 from nearcache.stores.memory_stream import Announcer, MemoryStream
 
 __all__ = ["MemoryStore"]
@@ -38,6 +42,7 @@ class MemoryStore:
         self._clock = clock
         self._lock = threading.Lock()
         self._values: dict[bytes, tuple[bytes, float | None]] = {}
+        self._names = Names()  # of the values
         self._epochs: dict[bytes, tuple[bytes, float | None]] = {}
         self._leases: dict[bytes, tuple[bytes, float]] = {}
         self._logs: dict[bytes, list[bytes]] = {}
@@ -192,11 +197,13 @@ class MemoryStore:
         return answers
 
     def _set_value(self, key: bytes, value: bytes, expiry: float | None) -> None:
+        self._names.add(key)
         self._values[key] = (value, expiry)
         self._announcer.tell([key])
 
     def _delete(self, key: bytes) -> None:
         if self._values.pop(key, None):
+            self._names.remove(key)
             self._announcer.tell([key])
 
     def write(
@@ -325,6 +332,28 @@ class MemoryStore:
             known = self._epoch(group, self._clock())
             self._new_epoch(group, self._epochs[group][1] if known else None, token)
 
+    def touch(self, keys: Sequence[bytes], seconds: float) -> None:
+        """Let values that have a limited life live at least ``seconds`` from now."""
+        with self._lock:
+            now = self._clock()
+            for key in keys:
+                value, expiry = self._values.get(key, (b"", None))
+                if expiry is not None and now < expiry < now + 0.9 * seconds:
+                    self._values[key] = (value, now + seconds)
+
+    def scan(
+        self, start: Start, cursor: int, count: int, *, leases: bool = False
+    ) -> tuple[int, list[bytes]]:
+        """Return the next cursor and about ``count`` names of values that begin so."""
+        with self._lock:
+            now = self._clock()
+            found = []
+            if leases and not cursor:
+                found = [key for key in self._leases if begins(key, start) and self._held(key, now)]
+            cursor, page = self._names.page(cursor, most_scanned(count))
+            found += [key for key in page if begins(key, start) and self._value(key, now)]
+            return cursor, found
+
     def stream(self) -> Stream:
         """Return a new stream of changes."""
         return MemoryStream(self._announcer)
@@ -333,6 +362,7 @@ class MemoryStore:
         """Drop everything but the logs, as a server that is flushed does."""
         with self._lock:
             self._values.clear()
+            self._names.clear()
             self._epochs.clear()
             self._leases.clear()
             self._announcer.tell_everything()
@@ -363,6 +393,10 @@ class MemoryStore:
             for key in gone:
                 self._delete(key)
             return len(gone)
+
+    def may_evict(self) -> bool:
+        """Say no: all stays."""
+        return False
 
     def edit(self, change: Callable[[bytes, bytes], bytes | None]) -> None:
         """Rewrite stored bytes behind everybody's back, as a fault would; None deletes."""

@@ -16,7 +16,7 @@ import redis
 
 from nearcache.entry import Mark
 from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
-from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Stream, Ttl, lives
+from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Start, Stream, Ttl, lives
 from nearcache.stores.redis_pool import Keeper
 from nearcache.stores.redis_stream import RedisStream
 from nearcache.stores.redis_url import SCHEMES, pool_of, without_secrets
@@ -29,10 +29,14 @@ from nearcache.stores.redis_wire import (
     epochs_arguments,
     forget_commands,
     forget_group_commands,
+    may_evict,
     milliseconds,
     number,
+    scan_command,
+    scanned,
     script,
     slots,
+    touch_arguments,
     value_and_life,
     with_mark,
 )
@@ -288,6 +292,18 @@ class RedisStore:
         """Make ``token`` the epoch of a group."""
         self._ask([("SET", group, token, "KEEPTTL")], writes=True)
 
+    def touch(self, keys: Sequence[bytes], seconds: float) -> None:
+        """Let values that have a limited life live at least ``seconds`` from now."""
+        if keys:
+            self._run("touch", keys, *touch_arguments(seconds))
+
+    def scan(
+        self, start: Start, cursor: int, count: int, *, leases: bool = False
+    ) -> tuple[int, list[bytes]]:
+        """Return the next cursor and about ``count`` names of values: one SCAN."""
+        command = scan_command(start, cursor, count, leases=leases)
+        return scanned(start, cursor, self._ask([command])[0], leases=leases)
+
     def stream(self) -> Stream:
         """Return a new stream of changes: a connection of its own, beside the pool."""
         return RedisStream(
@@ -332,6 +348,10 @@ class RedisStore:
     def purge(self) -> int:
         """Return 0: the server deletes what has expired."""
         return 0
+
+    def may_evict(self) -> bool:
+        """Say whether the server has a maxmemory and a policy; one that does not say has none."""
+        return may_evict(self._ask([("INFO", "memory")])[0])
 
     # -- the connection ----------------------------------------------------------------------
 

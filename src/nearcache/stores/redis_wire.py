@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,15 @@ from hashlib import sha1
 from importlib.resources import files
 
 from nearcache.entry import MAGIC, VERSION, Mark
-from nearcache.stores.base import LOG_LENGTH, TOKEN_BYTES, Changes
+from nearcache.stores.base import (
+    LOG_LENGTH,
+    TOKEN_BYTES,
+    Changes,
+    Start,
+    begins,
+    lease_of,
+    most_scanned,
+)
 
 __all__ = [
     "Command",
@@ -21,10 +30,14 @@ __all__ = [
     "epochs_arguments",
     "forget_commands",
     "forget_group_commands",
+    "may_evict",
     "milliseconds",
     "number",
+    "scan_command",
+    "scanned",
     "script",
     "slots",
+    "touch_arguments",
     "value_and_life",
     "with_mark",
 ]
@@ -32,6 +45,8 @@ __all__ = [
 Command = tuple[bytes | str, ...]
 
 _FORMAT = MAGIC + bytes((VERSION,))
+_LEASE = lease_of(b"")
+_SPECIAL = re.compile(rb"[*?\[\]\\]")  # in the server's patterns
 _TRIM: Command = ("MAXLEN", "~", b"%d" % LOG_LENGTH)
 
 
@@ -105,6 +120,45 @@ def commit_arguments(
     return (token, milliseconds(token_seconds or None), *parts)
 
 
+def touch_arguments(seconds: float) -> Command:
+    """Return the arguments of ``touch``."""
+    return (milliseconds(seconds), milliseconds(0.9 * seconds))
+
+
+# A scan with leases is two in a row, since a load that ends moves from one name to the other:
+# first all leases, then all values. What was being loaded at first, is found as one or the other.
+# A cursor is twice the server's, and odd among the values.
+
+
+def _among_values(cursor: int, *, leases: bool) -> bool:
+    return bool(cursor & 1 or not leases)
+
+
+def scan_command(start: Start, cursor: int, count: int, *, leases: bool) -> Command:
+    """Return one step of a scan."""
+    space, middle = (_SPECIAL.sub(rb"\\\g<0>", part) for part in start)
+    end = b"*" if _among_values(cursor, leases=leases) else b"*" + _LEASE
+    pattern = space + b"??" + middle + end
+    return ("SCAN", number(cursor >> 1), "MATCH", pattern, "COUNT", number(most_scanned(count)))
+
+
+def scanned(
+    start: Start,
+    cursor: int,
+    reply: tuple[bytes, list[bytes]],
+    *,
+    leases: bool,
+) -> tuple[int, list[bytes]]:
+    """Read the reply to :func:`scan_command`: the next cursor, and the names of values."""
+    following, names = int(reply[0]), reply[1]
+    if _among_values(cursor, leases=leases):
+        following = following << 1 | 1 if following else 0
+    else:
+        following = following << 1 if following else 1
+        names = [name.removesuffix(_LEASE) for name in names]
+    return following, [name for name in names if begins(name, start)]
+
+
 def epochs_arguments(count: int, seconds: float | None) -> Command:
     """Return the arguments of ``epochs``: twice the least life, so that it is seldom prolonged."""
     given = None if seconds is None else 2 * seconds
@@ -121,6 +175,14 @@ def forget_commands(keys: Sequence[bytes], log: bytes, entries: Sequence[bytes])
 def forget_group_commands(group: bytes, token: bytes, log: bytes, entry: bytes) -> list[Command]:
     """Return: a new epoch, then log."""
     return [("SET", group, token), ("XADD", log, *_TRIM, "*", "e", entry)]
+
+
+def may_evict(info: bytes) -> bool:
+    """Read ``INFO memory``: whether the server drops values when they are more than it may keep."""
+    pairs = (line.partition(b":") for line in info.splitlines())
+    said = {name: value for name, _, value in pairs}
+    policy = said.get(b"maxmemory_policy", b"noeviction")
+    return said.get(b"maxmemory", b"0") != b"0" and policy != b"noeviction"
 
 
 def changes_commands(log: bytes, cursor: bytes) -> Command:

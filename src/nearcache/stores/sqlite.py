@@ -20,11 +20,14 @@ from nearcache.stores.base import (
     WRITTEN,
     Changes,
     Fetched,
+    Start,
     Stream,
     Ttl,
+    begins,
     has_version,
     is_value,
     lives,
+    most_scanned,
     version_of,
 )
 from nearcache.stores.gate import Gate
@@ -37,6 +40,7 @@ _DEFAULT_MAX_BYTES = 4 * 2**30
 _LEAST_MAX_BYTES = 2**20
 _MOST_TOUCHES = 50_000
 _PATIENCE = (0.5, 1.0, 5.0)
+_LAST_ROW = 2**63 - 1
 _AT_ONCE = 10_000  # names per SELECT: SQLite allows 32,766 parameters
 
 
@@ -46,7 +50,7 @@ class SQLiteStore:
     timeout: seconds to wait for other writers; "auto" waits half a second before a load, one after
         it, five to put or forget.
     max_bytes: what the file's used pages may take; beyond it the least recently used entries
-        leave. Default 4 GiB.
+        leave. Default 4 GiB; None for no limit: nothing leaves before its time.
 
     Thread-safe. Constructing does no I/O: the file is opened, or made, at the first use.
     """
@@ -55,7 +59,7 @@ class SQLiteStore:
         self,
         path: str | os.PathLike[str],
         *,
-        max_bytes: int = _DEFAULT_MAX_BYTES,
+        max_bytes: int | None = _DEFAULT_MAX_BYTES,
         timeout: float | Literal["auto"] = "auto",
     ) -> None:
         # resolved now: a chdir later must not make two files of one store
@@ -63,12 +67,15 @@ class SQLiteStore:
         if not str(path) or self._path.is_dir():
             msg = f"SQLiteStore takes the path of a file, not {str(path)!r}"
             raise ConfigError(msg)
-        if (
+        if max_bytes is not None and (
             isinstance(max_bytes, bool)
             or not isinstance(max_bytes, int)
             or max_bytes < _LEAST_MAX_BYTES
         ):
-            msg = f"max_bytes is a whole number of at least {_LEAST_MAX_BYTES}, not {max_bytes!r}"
+            msg = (
+                f"max_bytes is a whole number of at least {_LEAST_MAX_BYTES}, or None for no"
+                f" limit, not {max_bytes!r}"
+            )
             raise ConfigError(msg)
         self._max_bytes = max_bytes
         self._timeout = timeout
@@ -394,6 +401,38 @@ class SQLiteStore:
             db.execute("INSERT OR REPLACE INTO epochs VALUES(?, ?)", (group, token))
             _log(db, log, [group])
 
+    def touch(self, keys: Sequence[bytes], seconds: float) -> None:
+        """Let values that have a limited life live at least ``seconds`` from now."""
+        now = self.now()
+        enough = now + 0.9 * seconds
+        with self._file.connection() as db:  # most often there is nothing to write
+            short = [key for key in keys if _ends_between(db, key, now, enough)]
+        if short:
+            with self._file.writer(self._patience) as db:
+                db.executemany(
+                    "UPDATE entries SET expires = ? WHERE key = ? AND expires > ? AND expires < ?",
+                    [(now + seconds, key, now, enough) for key in short],
+                )
+
+    def scan(
+        self, start: Start, cursor: int, count: int, *, leases: bool = False
+    ) -> tuple[int, list[bytes]]:
+        """Return the next cursor and about ``count`` names of values, in their rows' order."""
+        most = most_scanned(count)
+        found: list[tuple[bytes]] = []
+        with self._file.connection() as db:
+            now = self.now()
+            if leases and not cursor:
+                found = db.execute("SELECT key FROM leases WHERE expires > ?", (now,)).fetchall()
+            rows = db.execute(
+                "SELECT id, key, expires FROM entries WHERE id > ? ORDER BY id LIMIT ?",
+                (min(cursor, _LAST_ROW), most),
+            ).fetchall()
+        names = [key for (key,) in found]
+        names += [key for _, key, expires in rows if expires is None or expires > now]
+        following = rows[-1][0] if len(rows) == most else 0
+        return following, [name for name in map(_as_bytes, names) if begins(name, start)]
+
     def stream(self) -> Stream:
         """Return a new stream of changes, which looks for them ten times a second."""
         stream = SQLiteStream(self._file)
@@ -419,6 +458,14 @@ class SQLiteStore:
 
     # -- the byte budget ---------------------------------------------------------------------
 
+    def may_evict(self) -> bool:
+        """Say whether there is a limit."""
+        return self._max_bytes is not None
+
+    def unlimited(self) -> "SQLiteStore":
+        """Return a store on the same file that lets nothing leave before its time."""
+        return SQLiteStore(self._path, max_bytes=None, timeout=self._timeout)
+
     def _touch(self, identities: Sequence[int]) -> None:
         """Remember what was read; the next write writes it down, so that a read writes nothing."""
         if len(self._touched) < _MOST_TOUCHES:
@@ -433,11 +480,12 @@ class SQLiteStore:
     def _make_room(self, db: sqlite3.Connection, needed: int) -> None:
         """Delete expired, then least recently used entries until the file's used pages fit."""
         self._flush_touches(db)
-        if self._used_bytes(db) + needed <= self._max_bytes:
+        most = self._max_bytes
+        if most is None or self._used_bytes(db) + needed <= most:
             return
         expired = db.execute("SELECT key FROM entries WHERE expires <= ?", (self.now(),)).fetchall()
         _delete(db, expired)
-        while self._used_bytes(db) + needed > self._max_bytes:
+        while self._used_bytes(db) + needed > most:
             oldest = db.execute(
                 "SELECT key FROM uses JOIN entries USING(id) ORDER BY used LIMIT 64"
             ).fetchall()
@@ -474,7 +522,7 @@ class SQLiteStore:
         self._file.close()
 
 
-def _remake(path: str, max_bytes: int, timeout: float | Literal["auto"]) -> SQLiteStore:
+def _remake(path: str, max_bytes: int | None, timeout: float | Literal["auto"]) -> SQLiteStore:
     return SQLiteStore(path, max_bytes=max_bytes, timeout=timeout)
 
 
@@ -505,6 +553,11 @@ def _held(db: sqlite3.Connection, key: bytes, now: float) -> bytes:
     if row is None or not isinstance(row[0], bytes) or len(row[0]) != TOKEN_BYTES:
         return b""
     return row[0]
+
+
+def _ends_between(db: sqlite3.Connection, key: bytes, first: float, last: float) -> bool:
+    asked = "SELECT 1 FROM entries WHERE key = ? AND expires > ? AND expires < ?"
+    return db.execute(asked, (key, first, last)).fetchone() is not None
 
 
 def _set_lease(db: sqlite3.Connection, key: bytes, token: bytes, expires: float) -> None:

@@ -1,7 +1,7 @@
 """For tests of what builds on nearcache: clocks, stores and networks that do what they are told.
 
-The contract suites of the near tier and of stores (``tests/contract``) need nothing else: subclass
-one, say how your implementation is made, and pytest runs the specification on it.
+``nearcache.testing.contracts`` holds the specifications of stores and near tiers as pytest suites,
+for those who write their own. Nothing else here needs pytest.
 """
 
 from nearcache.stores.memory import MemoryStore

@@ -26,7 +26,7 @@ class Setting:
 
 @dataclass(slots=True)
 class Face:
-    """What is called, as plain functions: all of them coroutine functions, or none.
+    """What is called, as plain functions: what they return is to be awaited for all, or none.
 
     ``load(name, loader, tags)``; ``put(name, value, ttl, tags)``; ``through`` and ``load_through``
     read what the store holds now, whatever is near. None: the cache has no such thing.
@@ -112,10 +112,9 @@ def nearcache(setting: Setting) -> Held:
         near = sum(stats.near_hits for stats in found)
         return near, sum(stats.far_hits + stats.misses for stats in found)
 
-    faces = [_nearcache_face(each) for each in (readers, own, other)]
-    tasks = [_nearcache_tasks(each) for each in twins]
+    pairs = zip((readers, own, other), twins, strict=True)
     return Held(
-        *(face for pair in zip(faces, tasks, strict=True) for face in pair),
+        *(_nearcache_face(face) for pair in pairs for face in pair),
         plain=lambda name: plain.get(name, max_staleness=0),
         other_plain=lambda name: other_plain.get(name, max_staleness=0),
         close=close,
@@ -126,34 +125,13 @@ def nearcache(setting: Setting) -> Held:
 
 
 def _nearcache_face(cache: Any) -> Face:
-    def put(name: str, value: Any, ttl: float | None, tags: tuple[str, ...]) -> None:
-        cache.put(name, value, ttl=ttl, tags=tags)
-
+    """Either face's: what an asynchronous one returns is awaited by the caller."""
     return Face(
         get=cache.get,
         load=lambda name, loader, tags: (
             cache.get_or_load(name, loader, tags=tags) if tags else cache.get_or_load(name, loader)
         ),
-        put=put,
-        invalidate=cache.invalidate,
-        many=cache.get_batch,
-        through=lambda name: cache.get(name, max_staleness=0),
-        load_through=lambda name, loader, tags: cache.get_or_load(
-            name, loader, tags=tags, max_staleness=0
-        ),
-        bump=cache.invalidate_by_tag,
-        clear=cache.clear,
-    )
-
-
-def _nearcache_tasks(cache: Any) -> Face:
-    async def put(name: str, value: Any, ttl: float | None, tags: tuple[str, ...]) -> None:
-        await cache.put(name, value, ttl=ttl, tags=tags)
-
-    return Face(
-        get=cache.get,
-        load=lambda name, loader, tags: cache.get_or_load(name, loader, tags=tags),
-        put=put,
+        put=lambda name, value, ttl, tags: cache.put(name, value, ttl=ttl, tags=tags),
         invalidate=cache.invalidate,
         many=cache.get_batch,
         through=lambda name: cache.get(name, max_staleness=0),

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +43,24 @@ class Nemesis:
         self.kind = kind
         self.counts: Counter[str] = Counter()
         self.log: list[str] = []
-        self.server = Server(kind, *_ARGS)
-        self.proxies = [FaultProxy.of(self.server.url) for _ in range(workers)]
+        self.proxies: list[FaultProxy] = []
         self.pids: list[int] = []
         self._board, self._namespace, self._bound = board, namespace, bound
         self._random = random.Random(seed)
-        self._names = list(faults or (name for name in FAULTS if name not in FILE_FAULTS[1:]))
+        self._workers = workers
+        self._names = list(faults or self._usual())
         self._deck: list[str] = []
         self._active: list[tuple[float, str, Callable[[], None]]] = []
         self._busy: set[object] = set()
         self._sick = False  # the server cannot be asked now
+        self._open()
+
+    def _usual(self) -> Iterable[str]:
+        return (name for name in FAULTS if name not in FILE_FAULTS[1:])
+
+    def _open(self) -> None:
+        self.server = Server(self.kind, *_ARGS)
+        self.proxies = [FaultProxy.of(self.server.url) for _ in range(self._workers)]
 
     # The course of a storm
 
@@ -385,31 +393,15 @@ class Nemesis:
 class FileNemesis(Nemesis):
     """The same for a store that is a file on this machine: there is no link and no server."""
 
-    def __init__(
-        self,
-        kind: str,
-        board: Board,
-        workers: int,
-        namespace: str,
-        *,
-        bound: float,
-        faults: Sequence[str] = (),
-        seed: int = 0,
-        path: Path,
-    ) -> None:
-        self.kind = kind
-        self.counts = Counter()
-        self.log = []
-        self.proxies = []
-        self.pids = []
-        self._path, self._workers = path, workers
-        self._board, self._namespace, self._bound = board, namespace, bound
-        self._random = random.Random(seed)
-        self._names = list(faults or FILE_FAULTS)
-        self._deck = []
-        self._active = []
-        self._busy = set()
-        self._sick = False
+    def __init__(self, *arguments: Any, path: Path, **options: Any) -> None:
+        self._path = path
+        super().__init__(*arguments, **options)
+
+    def _usual(self) -> Iterable[str]:
+        return FILE_FAULTS
+
+    def _open(self) -> None:
+        pass
 
     @property
     def urls(self) -> list[str]:

@@ -5,10 +5,11 @@ the key's last one is not parsed again, and one comparison of numbers says that 
 """
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -88,9 +89,7 @@ class Source:
 
     def _loader(self, key: Key) -> Callable[[], object]:
         def load() -> object:
-            self.loads += 1
-            value = self._make(key, self._board.source[key.number])
-            pause = self._pause()
+            value, pause = self._read(key)
             if pause:
                 time.sleep(pause)
             return value
@@ -99,14 +98,16 @@ class Source:
 
     def _async_loader(self, key: Key) -> Callable[[], Awaitable[object]]:
         async def load() -> object:
-            self.loads += 1
-            value = self._make(key, self._board.source[key.number])
-            pause = self._pause()
+            value, pause = self._read(key)
             if pause:
                 await asyncio.sleep(pause)
             return value
 
         return load
+
+    def _read(self, key: Key) -> tuple[object, float]:
+        self.loads += 1
+        return self._make(key, self._board.source[key.number]), self._pause()
 
     def _pause(self) -> float:
         chance = self._random.random()
@@ -196,68 +197,40 @@ class Reader:
         return self._random.choices(of, k=_BURST) if of else []
 
     def _round(self) -> None:
-        now, board, face = time.monotonic, self._board, self._face
-        names, seen, versions, latest = self._names, self._seen, self._versions, board.latest
-        loaders, keys = self._source.sync, self._keys
-        get, load = face.get, face.load
-        form = self._random.random()
-        previous = now()
-        if form < 0.9:
-            for number in self._order(self._gets):
-                start = now()
-                if start - previous > 0.05:
-                    self._long(start - previous)
-                previous = start
-                value = get(names[number])
-                if value is not seen[number]:
-                    self._look(number, value)
-                if latest[number] > versions[number]:
-                    self._behind(number, start)
-                if keys[number].ttl:
-                    self._check_life(number, start)
-                self.tally.reads += 1
-            for number in self._order(self._loads):
-                start = now()
-                if start - previous > 0.05:
-                    self._long(start - previous)
-                previous = start
-                value = load(names[number], loaders[number], keys[number].tags)
-                if value is not seen[number]:
-                    self._look(number, value)
-                if latest[number] > versions[number]:
-                    self._behind(number, start)
-                self.tally.reads += 1
-        elif form < 0.96 and face.many is not None and self._gets:
-            chosen = self._order(self._gets)[:20]
-            start = now()
-            values = face.many([names[number] for number in chosen])
-            self._several(chosen, values, start)
-        elif face.through is not None:
-            for number in self._order(self._gets)[:3]:
-                start = now()
-                self._fresh(number, face.through(names[number]), start)
-            for number in self._order(self._loads)[:2]:
-                if face.load_through is not None:
-                    start = now()
-                    value = face.load_through(names[number], loaders[number], keys[number].tags)
-                    self._fresh(number, value, start)
-        if now() - previous > 0.05:
-            self._long(now() - previous)
+        calls = self._calls(self._source.sync)
+        with contextlib.suppress(StopIteration):
+            value = next(calls)
+            while True:
+                value = calls.send(value)
 
     async def _round_task(self) -> None:
+        calls = self._calls(self._source.tasks)
+        with contextlib.suppress(StopIteration):
+            value = await next(calls)
+            while True:
+                value = await calls.send(value)
+
+    def _calls(self, loaders: Sequence[Callable[[], Any]]) -> Generator[Any, Any, None]:
+        """Make the calls of a round; yield what each returned, and be sent what it came to.
+
+        So a round is written once for both faces: who drives it awaits what is yielded, or not.
+        """
         now, board, face = time.monotonic, self._board, self._face
         names, seen, versions, latest = self._names, self._seen, self._versions, board.latest
-        loaders, keys = self._source.tasks, self._keys
-        get, load = face.get, face.load
+        get, load, keys = face.get, face.load, self._keys
         form = self._random.random()
         previous = now()
         if form < 0.9:
-            for number in self._order(self._gets):
+            gets, loads = self._order(self._gets), self._order(self._loads)
+            for number, loading in [*((n, False) for n in gets), *((n, True) for n in loads)]:
                 start = now()
                 if start - previous > 0.05:
                     self._long(start - previous)
                 previous = start
-                value = await get(names[number])
+                if loading:
+                    value = yield load(names[number], loaders[number], keys[number].tags)
+                else:
+                    value = yield get(names[number])
                 if value is not seen[number]:
                     self._look(number, value)
                 if latest[number] > versions[number]:
@@ -265,30 +238,20 @@ class Reader:
                 if keys[number].ttl:
                     self._check_life(number, start)
                 self.tally.reads += 1
-            for number in self._order(self._loads):
-                start = now()
-                if start - previous > 0.05:
-                    self._long(start - previous)
-                previous = start
-                value = await load(names[number], loaders[number], keys[number].tags)
-                if value is not seen[number]:
-                    self._look(number, value)
-                if latest[number] > versions[number]:
-                    self._behind(number, start)
-                self.tally.reads += 1
         elif form < 0.96 and face.many is not None and self._gets:
             chosen = self._order(self._gets)[:20]
             start = now()
-            values = await face.many([names[number] for number in chosen])
+            values = yield face.many([names[number] for number in chosen])
             self._several(chosen, values, start)
         elif face.through is not None:
             for number in self._order(self._gets)[:3]:
                 start = now()
-                self._fresh(number, await face.through(names[number]), start)
+                value = yield face.through(names[number])
+                self._fresh(number, value, start)
             for number in self._order(self._loads)[:2]:
                 if face.load_through is not None:
                     start = now()
-                    value = await face.load_through(
+                    value = yield face.load_through(
                         names[number], loaders[number], keys[number].tags
                     )
                     self._fresh(number, value, start)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from contract.store_parts import forked
 from embedders import Face, in_threads, until
 from near_fixtures import SPACE, Source, linked, links, near_caches, settled, sockets
 from nearcache import AsyncNearCache, MemoryStore, NearCache, Options, RedisStore, SQLiteStore
+from nearcache.testing.contracts.store_parts import forked
 
 near = pytest.fixture(near_caches)
 _HANG = 20

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from contract.stores import forked
 from nearcache.coherence.epochs import stamp
 from nearcache.coherence.forgets import Forget, LogReader
 from nearcache.coherence.leases import LeaseKeeper
 from nearcache.errors import StoreUnavailable
+from nearcache.testing.contracts.stores import forked
 
 ORIGIN, OTHER = b"12345678", b"abcdefgh"
 MODEL, DIGEST = bytes(range(16)), bytes(range(16, 32))

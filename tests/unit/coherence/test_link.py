@@ -7,11 +7,11 @@ import weakref
 
 import pytest
 
-from contract.store_parts import forked
 from embedders import until
 from nearcache.coherence import link as link_module
 from nearcache.coherence.link import ALWAYS, DEAD, Epoch, Link, State
 from nearcache.errors import StoreCannotTell, StoreTimeout, StoreUnavailable
+from nearcache.testing.contracts.store_parts import forked
 
 PONG = object()
 _HANG = 20

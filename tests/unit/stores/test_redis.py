@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from contract.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, at_once, eventually
 from nearcache.errors import (
     ConfigError,
     StoreError,
@@ -19,6 +18,16 @@ from nearcache.stores.base import TAKEN, WRITTEN
 from nearcache.stores.redis import RedisStore
 from nearcache.stores.timer import RoundTripTimer
 from nearcache.testing import stored_entry
+from nearcache.testing.contracts.stores import (
+    GROUPS,
+    LOG,
+    LONG,
+    MARK,
+    NEW,
+    OLD,
+    at_once,
+    eventually,
+)
 
 TOKEN = b"sixteen bytes ok"
 CALLS = {

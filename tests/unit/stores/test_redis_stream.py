@@ -8,9 +8,6 @@ from contextlib import contextmanager
 import pytest
 from redis._parsers import _RESP3Parser
 
-from contract.store_parts import LOG, eventually
-from contract.stores_mutable import ONE, put
-from contract.streams import KEY, OPEN_SECONDS, PREFIXES, hear, names
 from nearcache.errors import (
     StoreCannotTell,
     StoreError,
@@ -21,6 +18,9 @@ from nearcache.errors import (
 from nearcache.stores import redis_stream
 from nearcache.stores.base import EVERYTHING, PONG, Changed
 from nearcache.stores.redis import RedisStore
+from nearcache.testing.contracts.store_parts import LOG, eventually
+from nearcache.testing.contracts.stores_mutable import ONE, put
+from nearcache.testing.contracts.streams import KEY, OPEN_SECONDS, PREFIXES, hear, names
 
 
 @pytest.fixture

@@ -13,11 +13,21 @@ from pathlib import Path
 import pytest
 
 import nearcache.stores.sqlite_file as module
-from contract.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, at_once, eventually, forked
 from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreUnavailable
 from nearcache.stores.base import HELD, TAKEN
 from nearcache.stores.sqlite import SQLiteStore
 from nearcache.testing import stored_entry
+from nearcache.testing.contracts.stores import (
+    GROUPS,
+    LOG,
+    LONG,
+    MARK,
+    NEW,
+    OLD,
+    at_once,
+    eventually,
+    forked,
+)
 
 HOUR = 3600.0
 

@@ -4,12 +4,12 @@ import sqlite3
 
 import pytest
 
-from contract.store_parts import LOG, eventually
-from contract.stores_mutable import ABSENT, ONE, put
-from contract.streams import KEY, OPEN_SECONDS, PREFIXES, hear, names
 from nearcache.errors import StoreCannotTell, StoreReadOnly, StoreUnavailable
 from nearcache.stores.base import EVERYTHING, LOG_LENGTH, PONG
 from nearcache.stores.sqlite import SQLiteStore
+from nearcache.testing.contracts.store_parts import LOG, eventually
+from nearcache.testing.contracts.stores_mutable import ABSENT, ONE, put
+from nearcache.testing.contracts.streams import KEY, OPEN_SECONDS, PREFIXES, hear, names
 
 
 @pytest.fixture

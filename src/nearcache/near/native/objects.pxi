@@ -1,5 +1,5 @@
-# The near tier for any value. What it promises stands in tests/contract/near_objects.py, and in words
-# in objects.py, the same tier in Python.
+# The near tier for any value. What it promises stands in nearcache.testing.contracts.near_objects, and
+# in words in objects.py, the same tier in Python.
 #
 # Python code of others runs in two places: a key's own __eq__ while it is looked for, and the
 # destructors of what leaves. The first is followed by a second look if anything has changed; the

@@ -1,5 +1,5 @@
-# The near tier for rows. What it promises stands in tests/contract/near_rows.py, and in words in
-# vectors.py, the same tier in Python.
+# The near tier for rows. What it promises stands in nearcache.testing.contracts.near_rows, and
+# in words in vectors.py, the same tier in Python.
 
 cdef enum:
     # a name, a content hash, the policy's links and mark, the index; the columns that only several

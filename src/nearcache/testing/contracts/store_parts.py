@@ -7,7 +7,11 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
+import pytest
+
+from nearcache.stores.base import Store
 from nearcache.testing import mark_of, stored_entry
 
 GROUPS = (b"group-1", b"group-2")
@@ -18,7 +22,7 @@ LONG = 60.0
 SHORT = 0.05
 
 
-def store_time(store) -> float:
+def store_time(store: Store) -> float:
     """The store's time, asked for now."""
     return store.fetch([], GROUPS[:1]).now
 
@@ -31,7 +35,7 @@ def eventually(holds: Callable[[], bool], *, within: float = 20.0) -> None:
         time.sleep(0.001)  # between two looks at a condition that a server makes true
 
 
-def at_once(count: int, work: Callable[[int], object]) -> list:
+def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:
     """The results of ``work(0)``, ``work(1)`` … started at the same moment in threads."""
     barrier = threading.Barrier(count)
 
@@ -46,6 +50,8 @@ def at_once(count: int, work: Callable[[int], object]) -> list:
 @contextmanager
 def forked(work: Callable[[], None]):
     """Run ``work`` in a fork while the block runs; both have to succeed."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system cannot fork")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the point
         child = os.fork()

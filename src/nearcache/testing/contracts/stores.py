@@ -10,7 +10,9 @@ import time
 
 import pytest
 
-from contract.store_parts import (
+from nearcache.stores.base import HELD, LOG_LENGTH, SKIPPED, TAKEN, WRITTEN
+from nearcache.testing import mark_of, stored_entry
+from nearcache.testing.contracts.store_parts import (
     GROUPS,
     LOG,
     LONG,
@@ -23,10 +25,9 @@ from contract.store_parts import (
     forked,
     store_time,
 )
-from contract.stores_mutable import MutableContract
-from contract.streams import StreamContract
-from nearcache.stores.base import HELD, LOG_LENGTH, SKIPPED, TAKEN, WRITTEN
-from nearcache.testing import mark_of, stored_entry
+from nearcache.testing.contracts.stores_mutable import MutableContract
+from nearcache.testing.contracts.stores_scan import ScanContract
+from nearcache.testing.contracts.streams import StreamContract
 
 __all__ = [
     "GROUPS",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 
-class StoreContract(MutableContract, StreamContract):
+class StoreContract(MutableContract, ScanContract, StreamContract):
     """What every store does. ``shared``: its data is seen by other processes."""
 
     shared = True

@@ -6,20 +6,20 @@ import warnings
 
 import pytest
 
-from contract.store_parts import LOG, LONG, forked
-from contract.stores_mutable import ABSENT, ONE, TWO, V1, put
 from nearcache.errors import StoreUnavailable
-from nearcache.stores.base import EVERYTHING, PONG, WRITTEN, Changed
+from nearcache.stores.base import EVERYTHING, PONG, WRITTEN, Changed, Message, Stream
+from nearcache.testing.contracts.store_parts import LOG, LONG, forked
+from nearcache.testing.contracts.stores_mutable import ABSENT, ONE, TWO, V1, put
 
 OPEN_SECONDS = 10.0
 PREFIXES = (b"nc1:{ns:", b"nc1:{ns}:e:")
 KEY, KEY_2, GROUP = b"nc1:{ns:00}:k:a", b"nc1:{ns:01}:k:b", b"nc1:{ns}:e:*"
 
 
-def hear(stream) -> list:
+def hear(stream: Stream) -> list[Message]:
     """What the stream says up to the answer to a ping that is sent now."""
     stream.ping()
-    heard = []
+    heard: list[Message] = []
     end = time.monotonic() + 20
     while PONG not in heard:
         assert time.monotonic() < end, f"no answer to a ping; heard {heard}"

@@ -4,9 +4,17 @@ import os
 
 import pytest
 
-from contract.store_parts import GROUPS, LOG, LONG, OLD, SHORT, at_once, store_time
 from nearcache.stores.base import HELD, TAKEN, WRITTEN, version_of
 from nearcache.testing import stored_entry
+from nearcache.testing.contracts.store_parts import (
+    GROUPS,
+    LOG,
+    LONG,
+    OLD,
+    SHORT,
+    at_once,
+    store_time,
+)
 
 V1, V2, V3 = b"version1", b"version2", b"version3"
 ABSENT, OTHER, THIRD = b"absence token 01", b"absence token 02", b"absence token 03"
