@@ -26,6 +26,24 @@ _FOR_EVER = 100 * 365.25 * 86400  # what is longer is no limit: no server could 
 class Options:
     """Rarely needed settings; the defaults suit most programs.
 
+    stale_while_revalidate: seconds after the end of its ttl that a value is still the answer of
+        get_or_load, at once, while it is loaded anew behind it. When an old answer now beats a new
+        one later.
+    fail_safe: seconds after the end of its ttl that a value is still the answer of get_or_load when
+        the loader fails; never one that was forgotten. When the source breaks more often than
+        answers change.
+    negative_ttl: seconds that "there is nothing", a loader's MISSING, is remembered; 0 asks each
+        time. When many ask for what does not exist.
+    sliding: a ttl counts from the last read, by any process, instead of from the write; the end
+        comes between ttl and 1.25 ttl after it. When what is used must stay, as sessions do.
+    early_refresh: fraction of the ttl, in [0, 1), before whose end a get_or_load answers at once
+        and loads anew behind it; the moment is drawn at random within it. When nobody must ever
+        wait for a popular value.
+    loader_soft_timeout: seconds after which get_or_load answers with the expired value that
+        ``fail_safe`` kept, while the load goes on. When a slow source must not slow its callers.
+    loader_timeout: seconds after which get_or_load raises LoadTimeout (or answers with what
+        ``fail_safe`` kept); the load goes on, and what it brings is kept. When waiting is worse
+        than an error.
     jitter: fraction of the ttl, in [0, 1), by which lives are shortened at random. When many
         entries are written at once and must not all expire at once.
     max_batch: texts per loader call. When the model has a limit or memory is tight.
@@ -42,7 +60,14 @@ class Options:
         change is served while the store cannot be heard. When an old answer beats a slow one.
     """
 
+    stale_while_revalidate: float = 0.0
+    fail_safe: float = 0.0
+    negative_ttl: float = 0.0
+    sliding: bool = False
+    early_refresh: float = 0.0
     jitter: float = 0.0
+    loader_soft_timeout: float | None = None
+    loader_timeout: float | None = None
     max_batch: int = 256
     max_concurrency: int = 8
     lease: float = 10.0
@@ -52,10 +77,15 @@ class Options:
     serve_unverified: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_number("jitter", self.jitter, least=0.0)
-        if self.jitter >= 1:
-            msg = f"jitter is a fraction of the ttl in [0, 1), not {self.jitter!r}"
-            raise ConfigError(msg)
+        for name in ("stale_while_revalidate", "fail_safe", "negative_ttl"):
+            _check_number(name, getattr(self, name), least=0.0)
+        for name in ("jitter", "early_refresh"):
+            _check_number(name, getattr(self, name), least=0.0)
+            if getattr(self, name) >= 1:
+                msg = f"{name} is a fraction of the ttl in [0, 1), not {getattr(self, name)!r}"
+                raise ConfigError(msg)
+        self._check_sliding()
+        self._check_timeouts()
         check_count("max_batch", self.max_batch, least=1)
         check_count("max_concurrency", self.max_concurrency, least=1)
         _check_number("lease", self.lease, least=0.1)
@@ -65,6 +95,30 @@ class Options:
             _check_number("store_timeout", self.store_timeout, least=0.001)
         if self.on_store_error not in ("degrade", "raise"):
             msg = f'on_store_error is "degrade" or "raise", not {self.on_store_error!r}'
+            raise ConfigError(msg)
+
+    def _check_sliding(self) -> None:
+        if not isinstance(self.sliding, bool):
+            msg = f"sliding is True or False, not {self.sliding!r}"
+            raise ConfigError(msg)
+        if self.sliding and (self.stale_while_revalidate or self.fail_safe or self.early_refresh):
+            msg = (
+                "a sliding life does not end while it is used, so there is nothing to load anew: "
+                "leave out stale_while_revalidate, fail_safe and early_refresh, or sliding"
+            )
+            raise ConfigError(msg)
+
+    def _check_timeouts(self) -> None:
+        for name in ("loader_soft_timeout", "loader_timeout"):
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), least=0.001)
+        if self.loader_soft_timeout is None:
+            return
+        if not self.fail_safe:
+            msg = "loader_soft_timeout answers with what fail_safe keeps: give fail_safe, too"
+            raise ConfigError(msg)
+        if self.loader_timeout is not None and self.loader_timeout < self.loader_soft_timeout:
+            msg = "loader_soft_timeout is not longer than loader_timeout"
             raise ConfigError(msg)
 
 

@@ -122,18 +122,24 @@ class NearCache(Generic[K, V]):
         tags: Sequence[str] = (),
         *,
         max_staleness: float | None = None,
+        options: Options | None = None,
     ) -> Any:
         """Return the value of a key; from ``loader()`` where no tier has it.
 
         loader: sync or async; returns a value, ``Loaded(value, ttl=…, tags=…)``, or MISSING, which
-            is returned and not kept. What it raises passes unchanged. However many callers want
-            the key, in threads, tasks and processes, it runs once.
+            is returned and kept for ``Options.negative_ttl``. What it raises passes unchanged.
+            However many callers want the key, in threads, tasks and processes, it runs once.
+        options: of this call, instead of the cache's: what concerns loading and freshness.
         """
         if max_staleness is None:
             value = self._near_value(key)
             if value is not MISSING:
                 return value
-        return run(self._twin.get_or_load(key, loader, ttl, tags, max_staleness=max_staleness))
+        return run(
+            self._twin.get_or_load(
+                key, loader, ttl, tags, max_staleness=max_staleness, options=options
+            )
+        )
 
     def get_or_load_batch(
         self,
@@ -144,6 +150,7 @@ class NearCache(Generic[K, V]):
         *,
         default: Any = None,
         max_staleness: float | None = None,
+        options: Options | None = None,
     ) -> list[Any]:
         """Return the value of each key; ``loader(missing)`` gives a mapping of those nowhere.
 
@@ -151,7 +158,13 @@ class NearCache(Generic[K, V]):
         """
         return run(
             self._twin.get_or_load_batch(
-                keys, loader, ttl, tags, default=default, max_staleness=max_staleness
+                keys,
+                loader,
+                ttl,
+                tags,
+                default=default,
+                max_staleness=max_staleness,
+                options=options,
             )
         )
 

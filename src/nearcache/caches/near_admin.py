@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from nearcache.engine.values import EPOCH, READ_AT, SIZE
+from nearcache.engine.held import END, EPOCH, READ_AT, SIZE, is_expired
 from nearcache.keys import check_key
 from nearcache.near.curve import Histogram, MissRatioCurve, measured
 from nearcache.options import check_count
@@ -41,14 +41,15 @@ class NearAdmin:
             return None
         held, expiry, hits, size = found
         now = clock()
+        end = held[END] if held[END] > 0 else expiry
         return {
             "key": shelf.keys.name(key).decode("utf-8", "backslashreplace"),
-            "seconds_left": None if expiry == 0 else expiry - now,
+            "seconds_left": None if end == 0 else end - now,
             "bytes": size,
             "value_bytes": held[SIZE],
             "hits": hits,
             "verified_ago": max(0.0, now - max(held[EPOCH].heard, held[READ_AT])),
-            "servable": shelf.servable(held, now - shelf.bound),
+            "servable": shelf.servable(held, now - shelf.bound) and not is_expired(held, now),
         }
 
     def entries(self) -> list[Any]:

@@ -14,9 +14,10 @@ from nearcache.caches.near_loaders import SingleLoader, ValueLoader
 from nearcache.caches.tiers import describe, remake, travelling
 from nearcache.caches.values import ValueTiers
 from nearcache.engine.flights import ABSENT as NOWHERE
+from nearcache.engine.held import Freshness, value_of
 from nearcache.engine.io import AsyncIO, BlockingIO
-from nearcache.engine.rows import ABSENT, Ends
-from nearcache.engine.values import ValueBatch, value_of
+from nearcache.engine.rows import Ends
+from nearcache.engine.values import ValueBatch
 from nearcache.entry import MISSING
 from nearcache.errors import ConfigError
 from nearcache.events import Subscriber
@@ -120,9 +121,9 @@ class AsyncNearCache(Generic[K, V]):
             return MISSING
         if held is None or self._tiers.engine.closed:
             return MISSING
-        value, decode, _, epoch, read_at, groups, size = held
+        value, decode, _, epoch, read_at, groups, size, soft, _ = held
         since = self._clock() - self._bound
-        if epoch.heard <= since and read_at <= since:
+        if (epoch.heard <= since and read_at <= since) or since >= soft:
             return MISSING
         for group, token in groups:
             if group.token is not token:
@@ -145,17 +146,22 @@ class AsyncNearCache(Generic[K, V]):
                 return value
             held = await self._far(key)
             if held is not None:
-                return default if held is NOWHERE else value_of(held)
+                value = MISSING if held is NOWHERE else value_of(held)
+                return default if value is MISSING else value
         batch = self._batch([key], staleness=max_staleness)
         await self._resolve(batch, None, None)
-        return default if batch.origin[0] == ABSENT else batch.value(0)
+        value = batch.answer(0)
+        return default if value is MISSING else value
 
     async def _far(self, key: Any) -> Any:
         """Return what the store has of a key, or ABSENT; None where there is more to it."""
         tiers, tracked = self._tiers, self._tiers.shelf.tracked
         if tracked is None or tiers.engine.closed:
             return None
-        held = await tracked.read_one(self._io, check_key(key))
+        key = check_key(key)
+        if tracked.lookout.held(key) is not None:
+            return None
+        held = await tracked.read_one(self._io, key)
         if held is not None:
             tiers.count_far(held)
         return held
@@ -178,21 +184,31 @@ class AsyncNearCache(Generic[K, V]):
         tags: Sequence[str] = (),
         *,
         max_staleness: float | None = None,
+        options: Options | None = None,
     ) -> Any:
         """Return the value of a key; from ``loader()`` where no tier has it.
 
         loader: sync or async; returns a value, ``Loaded(value, ttl=…, tags=…)``, or MISSING, which
-            is returned and not kept. What it raises passes unchanged. However many callers want
-            the key, in threads, tasks and processes, it runs once.
+            is returned and kept for ``Options.negative_ttl``. What it raises passes unchanged.
+            However many callers want the key, in threads, tasks and processes, it runs once.
+        options: of this call, instead of the cache's: what concerns loading and freshness.
         """
         if max_staleness is None:
             value = self.near_value(key)
             if value is not MISSING:
                 return value
-        life = effective_ttl(ttl, self._tiers.ttl)
-        batch = self._batch([key], tags, staleness=max_staleness, life=life)
-        await self._resolve(batch, SingleLoader(loader, self.options, self._tiers.crowd), life)
-        return MISSING if batch.origin[0] == ABSENT else batch.value(0)
+        life, chosen = effective_ttl(ttl, self._tiers.ttl), self._chosen(options)
+        batch = self._batch([key], tags, staleness=max_staleness, life=life, options=options)
+        await self._resolve(batch, SingleLoader(loader, chosen, self._tiers.crowd), life)
+        return batch.answer(0)
+
+    def _chosen(self, options: Options | None) -> Options:
+        if options is None:
+            return self.options
+        if not isinstance(options, Options):
+            msg = f"options is an Options object, not {options!r}"
+            raise ConfigError(msg)
+        return options
 
     async def get_or_load_batch(
         self,
@@ -203,14 +219,15 @@ class AsyncNearCache(Generic[K, V]):
         *,
         default: Any = None,
         max_staleness: float | None = None,
+        options: Options | None = None,
     ) -> list[Any]:
         """Return the value of each key; ``loader(missing)`` gives a mapping of those nowhere.
 
         A key that the loader leaves out is absent: ``default``.
         """
-        life = effective_ttl(ttl, self._tiers.ttl)
-        wrapped = ValueLoader(loader, self.options, self._tiers.crowd)
-        return await self._answer(keys, default, wrapped, life, max_staleness, tags)
+        life, chosen = effective_ttl(ttl, self._tiers.ttl), self._chosen(options)
+        wrapped = ValueLoader(loader, chosen, self._tiers.crowd)
+        return await self._answer(keys, default, wrapped, life, max_staleness, tags, options)
 
     async def _answer(
         self,
@@ -220,13 +237,15 @@ class AsyncNearCache(Generic[K, V]):
         life: float | None,
         staleness: float | None,
         tags: Sequence[str] = (),
+        options: Options | None = None,
     ) -> list[Any]:
         asked = _check_keys(keys)
-        batch = self._batch(list(dict.fromkeys(asked)), tags, staleness=staleness, life=life)
+        distinct = list(dict.fromkeys(asked))
+        batch = self._batch(distinct, tags, staleness=staleness, life=life, options=options)
         await self._resolve(batch, loader, life)
         place = {key: i for i, key in enumerate(batch.handles)}
-        positions = [place[key] for key in asked]
-        return [default if batch.origin[i] == ABSENT else batch.value(i) for i in positions]
+        answers = [batch.answer(place[key]) for key in asked]
+        return [default if answer is MISSING else answer for answer in answers]
 
     def _batch(
         self,
@@ -235,6 +254,7 @@ class AsyncNearCache(Generic[K, V]):
         *,
         staleness: float | None = None,
         life: float | None = None,
+        options: Options | None = None,
     ) -> ValueBatch:
         shelf = self._tiers.shelf
         seconds = check_staleness(staleness)
@@ -246,20 +266,14 @@ class AsyncNearCache(Generic[K, V]):
             [shelf.tag(tag) for tag in check_tags(tags)],
             staleness=seconds,
             life=life,
+            wants=None if options is None else Freshness.of(options),
         )
 
     async def _resolve(self, batch: ValueBatch, loader: Any, life: float | None) -> None:
         engine = self._tiers.engine
         await engine.listen(self._io)
         try:
-            left = batch.look_near(range(len(batch.keys)))
-            if left:
-                part = batch if len(left) == len(batch.keys) else batch.part(left)
-                try:
-                    await engine.resolve(self._io, part, loader, life)
-                finally:
-                    if part is not batch:
-                        batch.take(left, part)
+            await self._tiers.answer.get(self._io, batch, loader, life)
         finally:  # what was answered before a failure counts
             self._tiers.count(batch)
 
@@ -323,7 +337,8 @@ class AsyncNearCache(Generic[K, V]):
         while True:
             batch = self._batch([key], tags, staleness=0.0, life=life)
             await engine.see(self._io, batch)
-            before = None if batch.origin[0] == ABSENT else batch.value(0)
+            before = batch.answer(0)
+            before = None if before is MISSING else before
             after = change(before)
             if inspect.isawaitable(after):
                 after = await self._promised(after)

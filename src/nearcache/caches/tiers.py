@@ -23,6 +23,16 @@ from nearcache.options import Options, check_count, check_ttl
 
 __all__ = ["RowTiers", "Tiers", "describe", "remake", "travelling"]
 
+_OF_WHAT_CHANGES = (
+    "stale_while_revalidate",
+    "fail_safe",
+    "negative_ttl",
+    "sliding",
+    "early_refresh",
+    "loader_soft_timeout",
+    "loader_timeout",
+)
+
 _POLICY_METHODS = (
     "reserve",
     "insert",
@@ -51,6 +61,7 @@ class Tiers:
         if not isinstance(options, Options):
             msg = f"options is an Options object, not {options!r}"
             raise ConfigError(msg)
+        self._check_options(options)
         _check_policy(arguments["policy"])
         self.ttl = check_ttl(arguments["ttl"])
         if self.ttl == 0:
@@ -61,6 +72,9 @@ class Tiers:
         store, self.owns_store = open_store(arguments["store"], options)
         self.is_view = False
         self._begin(near, store, options, clock)
+
+    def _check_options(self, options: Options) -> None:
+        """Refuse options that this kind of cache has no use for."""
 
     def _near(self, arguments: dict[str, Any], clock: Clock) -> Any:
         """Make the near tier."""
@@ -118,6 +132,16 @@ class Tiers:
 
 class RowTiers(Tiers):
     """The tiers of an embedding cache, and the models seen so far."""
+
+    def _check_options(self, options: Options) -> None:
+        plain = Options()
+        for name in _OF_WHAT_CHANGES:
+            if getattr(options, name) != getattr(plain, name):
+                msg = (
+                    f"{name} is for values that change; a vector never does: leave it out, and "
+                    "give ttl=None to keep vectors until they are evicted"
+                )
+                raise ConfigError(msg)
 
     def _near(self, arguments: dict[str, Any], clock: Clock) -> VectorTier:
         self.precision = by_name(arguments["precision"])

@@ -6,10 +6,12 @@ from nearcache.caches.near_loaders import Crowd
 from nearcache.caches.tiers import Tiers
 from nearcache.clock import Clock
 from nearcache.codecs.base import by_name
+from nearcache.engine.answer import Answer
 from nearcache.engine.engine import Engine
-from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR
+from nearcache.engine.held import SIZE
+from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, STALE
 from nearcache.engine.tracked import Tracked
-from nearcache.engine.values import SIZE, ValueBatch, ValueNear, ValueShelf
+from nearcache.engine.values import ValueBatch, ValueNear, ValueShelf
 from nearcache.keys import ValueKeys
 from nearcache.near.pick import object_tier
 from nearcache.options import Options, check_count
@@ -46,6 +48,7 @@ class ValueTiers(Tiers):
             clock,
             options,
             record=self.arguments.get("record", False),
+            ttl=self.ttl,
         )
         self.crowd = Crowd()
 
@@ -53,9 +56,13 @@ class ValueTiers(Tiers):
             shelf.tracked = Tracked(engine, store, shelf)
             return shelf.tracked
 
-        return Engine(
+        engine = Engine(
             near, store, shelves=lambda: [shelf], share=share, options=options, clock=clock
         )
+        shelf.lock = lambda: engine.flights.lock
+        self.answer = Answer(engine)
+        engine.after_fork.append(self.answer.start_anew)
+        return engine
 
     def stats(self) -> Stats:
         """Return the counts, those of near hits included."""
@@ -76,12 +83,13 @@ class ValueTiers(Tiers):
     def count(self, batch: ValueBatch) -> None:
         """Count every key asked for once."""
         near, far = batch.origin.count(NEAR), batch.origin.count(FAR)
-        joined = batch.origin.count(JOINED)
+        joined, stale = batch.origin.count(JOINED), batch.origin.count(STALE)
         absent = batch.origin.count(ABSENT) + batch.origin.count(LOADED)
         saved = near + far + joined
         for name, subject, amount in (
             ("hit", "near", near),
             ("hit", "store", far),
+            ("hit", "stale", stale),
             ("miss", batch.shelf.label, absent),
         ):
             if amount:
@@ -89,6 +97,7 @@ class ValueTiers(Tiers):
         self.engine.counters.add(
             near_hits=near,
             far_hits=far,
+            stale_hits=stale,
             misses=absent,
             coalesced=joined,
             saved_loads=saved,

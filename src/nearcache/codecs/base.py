@@ -10,10 +10,20 @@ from typing import Any, Protocol
 
 from nearcache.errors import CodecError, ConfigError
 
-__all__ = ["ATOMS", "LOWEST_OWN_KIND", "NONE_KIND", "Codec", "by_name", "check_keys"]
+__all__ = [
+    "ATOMS",
+    "LOWEST_OWN_KIND",
+    "MISSING_KIND",
+    "NONE_KIND",
+    "Codec",
+    "by_name",
+    "check_keys",
+]
 
 NONE_KIND = 20
 """What the head of an entry calls None, which every cache takes, whatever its codec."""
+MISSING_KIND = 21
+"""What the head of an entry calls an absence that is kept, whatever the cache's codec."""
 LOWEST_OWN_KIND = 64
 """The kinds from here to 255 are for codecs that users bring; those below are ours."""
 

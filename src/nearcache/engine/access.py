@@ -5,7 +5,6 @@ a pause (``engine/breaker.py``), and None instead of an answer. Invalidations th
 written are kept and delivered before anything else is asked; until then what they name is a miss.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 from nearcache.clock import Clock
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.io import IO
+from nearcache.engine.warn import Warnings
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.events import Events
 from nearcache.stats import Counters
@@ -20,11 +20,9 @@ from nearcache.stores.base import Store
 
 __all__ = ["Access", "Courier"]
 
-log = logging.getLogger("nearcache")
 
 _MOST_QUEUED = 10_000
 _AT_ONCE = 1000
-_QUIET = 60.0  # seconds between two log lines about one kind of failure
 
 _Queue = dict[bytes, tuple[bytes]]
 Values = list[bytes | None]
@@ -73,7 +71,7 @@ class Access:
         self._counters = counters
         self._events = events
         self._clock = clock
-        self._logged: dict[str, float] = {}
+        self.say = Warnings(clock).say
         self._courier = courier
         # by key and by epoch key; an entry is a tuple of its own, so that identity tells it apart
         self._texts: _Queue = {}
@@ -88,9 +86,9 @@ class Access:
 
     # -- asking ------------------------------------------------------------------------------
 
-    async def ask(self, io: IO, method: str, *arguments: Any) -> Any:
+    async def ask(self, io: IO, method: str, *arguments: Any, **options: Any) -> Any:
         """Ask; None when the store cannot answer, or its error for who wants errors raised."""
-        answer, error = await self.attempt(io, method, *arguments)
+        answer, error = await self.attempt(io, method, *arguments, **options)
         if error is not None and self.strict:
             raise error
         return answer
@@ -100,6 +98,7 @@ class Access:
         io: IO,
         method: str,
         *arguments: Any,
+        **options: Any,
     ) -> tuple[Any, StoreError | None]:
         """Ask; return (answer, None) or (None, error). A call without an answer answers True.
 
@@ -116,7 +115,7 @@ class Access:
         def now() -> Any:
             if self._breaker.failures != failures and not self.strict:
                 raise self._left_alone()
-            return getattr(self.store, method)(*arguments)
+            return getattr(self.store, method)(*arguments, **options)
 
         try:
             if self._texts or self._groups:
@@ -180,13 +179,6 @@ class Access:
         # a log record that kept the error would keep the cache, by its traceback
         self.say(type(error).__name__, "the store failed at %s: %s", method, str(error))
         return error
-
-    def say(self, kind: str, text: str, *values: object) -> None:
-        """Log a warning, at most one a minute of each kind."""
-        now = self._clock()
-        if now - self._logged.get(kind, float("-inf")) >= _QUIET:
-            self._logged[kind] = now
-            log.warning(text, *values)
 
     # -- invalidations that have to wait -------------------------------------------------------
 
@@ -273,7 +265,7 @@ class Access:
         if self.undelivered:
             await self._try(io)
         if self.undelivered:
-            log.warning("%d invalidations never reached the store", self.undelivered)
+            self.say("undelivered", "%d invalidations never reached the store", self.undelivered)
 
 
 def _without(

@@ -234,6 +234,13 @@ class FlightTable:
                         del self._flights[key]
         flight.settle(outcomes)
 
+    def install(
+        self, flight: Flight, keys: Iterable[bytes], install: Callable[[set[bytes]], None]
+    ) -> None:
+        """Let ``install`` have those keys that are this flight's, under the lock; it keeps them."""
+        with self.lock:
+            install({key for key in keys if self._flights.get(key) is flight})
+
     def abandon(self, flight: Flight, keys: Iterable[bytes]) -> None:
         """Release whatever the flight still has, but for what is aloft."""
         with self.lock:  # a claim that was interrupted may have noted less than it took

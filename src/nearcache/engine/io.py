@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from nearcache.clock import monotonic
 from nearcache.engine.flights import ABOARD, Flight
 
-__all__ = ["IO", "AsyncIO", "BlockingIO", "Loader", "Step", "run"]
+__all__ = ["IO", "Aside", "AsyncIO", "BlockingIO", "Loader", "Step", "run"]
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
@@ -62,6 +62,13 @@ class Step(Protocol[R_co]):
         """Clean up."""
 
 
+class Aside(Protocol):
+    """Work that goes on beside the caller."""
+
+    def result(self) -> Any:
+        """Return nothing, or raise what the work raised, once it has ended."""
+
+
 class IO(Protocol):
     """What the engine may wait for."""
 
@@ -86,6 +93,12 @@ class IO(Protocol):
 
     def background(self, work: Callable[["IO"], Coroutine[Any, Any, None]]) -> None:
         """Let work be done aside; the caller goes on at once."""
+
+    def aside(self, work: Callable[["IO"], Coroutine[Any, Any, None]]) -> Aside:
+        """Let a user's loader work aside: in a thread, or on the caller's event loop."""
+
+    async def ended(self, work: Aside, seconds: float | None) -> bool:
+        """Wait until such work has ended, ``seconds`` at most; say whether it has."""
 
     async def wait(
         self, flight: Flight, ready: Callable[[], bool], seconds: float | None = None
@@ -177,6 +190,32 @@ class BlockingIO:
     def background(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
         """Do it in a thread."""
         _aside(work)
+
+    def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> Aside:
+        """Do it in a thread, in the caller's context."""
+        done: Future[None] = Future()
+
+        def drive() -> None:
+            try:
+                run(work(BlockingIO()))
+            except BaseException as error:  # noqa: BLE001  whoever waits gets it
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        context = copy_context()
+        try:
+            threading.Thread(
+                target=context.run, args=(drive,), name="nearcache-load", daemon=True
+            ).start()
+        except RuntimeError:  # at the interpreter's exit no thread can be started
+            context.run(drive)
+        return done
+
+    async def ended(self, work: Aside, seconds: float | None) -> bool:
+        """Block."""
+        assert isinstance(work, Future), "it is from aside()"
+        return bool(wait((work,), seconds).done)
 
     async def wait(
         self, flight: Flight, ready: Callable[[], bool], seconds: float | None = None
@@ -314,6 +353,15 @@ class AsyncIO:
     def background(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
         """Do it in a thread: a task would end with its loop, which may live for one call only."""
         _aside(work)
+
+    def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> Aside:
+        """Do it in a task of its own: what a loader uses may belong to this loop."""
+        return self._kept(asyncio.get_running_loop().create_task(work(self)))
+
+    async def ended(self, work: Aside, seconds: float | None) -> bool:
+        """Suspend; a caller that is cancelled leaves the work alone."""
+        assert isinstance(work, asyncio.Task), "it is from aside()"
+        return bool((await asyncio.wait((work,), timeout=seconds))[0])
 
     def _kept(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)  # the loop alone keeps only a weak reference

@@ -15,9 +15,10 @@ from nearcache.coherence.groups import Group, Groups
 from nearcache.coherence.link import DEAD, Epoch
 from nearcache.engine.access import Access
 from nearcache.engine.flights import RELEASED, Flight
+from nearcache.engine.held import EPOCH, GROUPS, HELD_VERSION, READ_AT, Held
 from nearcache.engine.io import IO, BlockingIO, run
 from nearcache.engine.tokens import Tokens
-from nearcache.engine.values import EPOCH, GROUPS, HELD_VERSION, READ_AT, Held, ValueShelf
+from nearcache.engine.values import ValueShelf
 from nearcache.stores.base import lease_of, version_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = ["Lookout"]
 log = logging.getLogger("nearcache")
 
 _AT_ONCE = 500  # heads per request
+_MOST_TOUCHED = 10_000  # names that wait to be prolonged; who is left out is read again
 _RETRY = 0.2  # seconds between attempts to deliver what is queued
 _IDLE = 1.0  # seconds until a thread with nothing to look at ends
 _NEVER = float("-inf")
@@ -52,6 +54,7 @@ class Lookout:
         self.echoes: dict[bytes, bytes] = {}
         self.loading: dict[bytes, bytes] = {}
         self.waiting: dict[bytes, None] = {}
+        self.touched: dict[bytes, float] = {}
         self._lock = threading.Lock()
         self._looking = threading.Lock()
         self._news = threading.Event()
@@ -76,6 +79,13 @@ class Lookout:
             self.waiting.update(dict.fromkeys(names))
             self._start()
 
+    def touch(self, name: bytes, seconds: float) -> None:
+        """Let a background thread tell the store that a sliding value was read."""
+        with self._lock:
+            if len(self.touched) < _MOST_TOUCHED:
+                self.touched[name] = seconds
+            self._start()
+
     def _start(self) -> None:
         self._news.set()
         if self._thread is None:
@@ -92,11 +102,21 @@ class Lookout:
             names = list(self.waiting)[:_AT_ONCE]
             for name in names:
                 del self.waiting[name]
+            touched, self.touched = self.touched, {}
             self._news.clear()
         if names:
             with self._looking:
                 run(self.look_again(BlockingIO(), names))
-        return bool(names)
+        if touched:
+            run(self._prolong(BlockingIO(), touched))
+        return bool(names or touched)
+
+    async def _prolong(self, io: IO, touched: dict[bytes, float]) -> None:
+        """Let sliding values live on, all of one life at once."""
+        for seconds in set(touched.values()):
+            names = [name for name, life in touched.items() if life == seconds]
+            for at in range(0, len(names), _AT_ONCE):
+                await self._access.glance(io, "touch", names[at : at + _AT_ONCE], seconds)
 
     def deliver(self) -> bool:
         """Bring the store what is queued, should nobody else ask it; say whether some is left."""
@@ -140,7 +160,7 @@ class Lookout:
     def rest(self) -> bool:
         """End the verifying thread if there is nothing to do; say whether it ends."""
         with self._lock:
-            if self.waiting or self._access.undelivered:
+            if self.waiting or self.touched or self._access.undelivered:
                 return False
             self._thread = None
             return True
@@ -210,6 +230,7 @@ class Lookout:
         """Look at nothing more, and let the look that is being taken end."""
         with self._lock:
             self.waiting.clear()
+            self.touched.clear()
         if self._looking.acquire(timeout=_IDLE):
             self._looking.release()
 

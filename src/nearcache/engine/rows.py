@@ -16,11 +16,11 @@ from nearcache.near.pick import VectorTier
 from nearcache.options import jittered
 from nearcache.stores.base import Fetched
 
-__all__ = ["ABSENT", "FAR", "JOINED", "LOADED", "NEAR", "Landing", "RowBatch", "RowShelf"]
+__all__ = ["ABSENT", "FAR", "JOINED", "LOADED", "NEAR", "STALE", "Landing", "RowBatch", "RowShelf"]
 
 Floats = NDArray[np.float32]
 
-ABSENT, NEAR, FAR, LOADED, JOINED = range(5)
+ABSENT, NEAR, FAR, LOADED, JOINED, STALE = range(6)
 """Where a text's row came from."""
 
 

@@ -17,8 +17,9 @@ from nearcache.coherence.groups import (
 )
 from nearcache.coherence.link import DEAD, Epoch
 from nearcache.engine.access import Access
+from nearcache.engine.held import GROUPS, READ_AT
 from nearcache.engine.io import IO
-from nearcache.engine.values import GROUPS, READ_AT, ValueBatch, ValueLanding, ValueShelf
+from nearcache.engine.values import ValueBatch, ValueLanding, ValueShelf
 
 if TYPE_CHECKING:
     from nearcache.engine.engine import Engine

@@ -31,20 +31,12 @@ from nearcache.coherence.link import DEAD, Epoch, Link, State
 from nearcache.engine.access import Access
 from nearcache.engine.bells import Bells
 from nearcache.engine.flights import ABSENT, Flight, Landed
+from nearcache.engine.held import EPOCH, GROUPS, HELD_VERSION, Held, kept_for
 from nearcache.engine.io import IO, BlockingIO
 from nearcache.engine.links import link_of
 from nearcache.engine.lookout import Lookout
 from nearcache.engine.tokens import Tokens
-from nearcache.engine.values import (
-    EPOCH,
-    GROUPS,
-    HELD_VERSION,
-    Held,
-    ValueBatch,
-    ValueLanding,
-    ValueOne,
-    ValueShelf,
-)
+from nearcache.engine.values import ValueBatch, ValueLanding, ValueOne, ValueShelf
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.stores.base import TAKEN, Fetched, Store, version_of
 
@@ -196,6 +188,10 @@ class Tracked:
         if unheard or self.tokens.doubted:
             self.lookout.suspend(held)
             self.lookout.verify([name])
+
+    def touch(self, name: bytes, life: float) -> None:
+        """Tell the store, by and by, that a sliding value was read."""
+        self.lookout.touch(name, kept_for(life))
 
     # -- reading -----------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class Trip:
             self._settle(sorted(set(mine) - set(left)))
         if left:
             left = await self._read(left)
+            left = self._stand_in(left)
         self.flight.looked_in_store()
         if not left:
             return
@@ -60,6 +61,29 @@ class Trip:
             self.engine.flights.land(self.flight, dict.fromkeys(keys, ABSENT))
             return
         await self._load(left, self.loader)
+
+    def _stand_in(self, positions: list[int]) -> list[int]:
+        """Answer with what has just expired while it is loaded anew; return the other positions."""
+        batch = self.batch
+        if not batch.changes:
+            return positions
+        landing = batch.stale_landing()
+        if landing is not None:
+            self._install_stale(landing)
+        if self.loader is None or batch.renews is not None:
+            return positions
+        left: list[int] = batch.stand_in(positions, batch.wants.stale)
+        if len(left) != len(positions):
+            gone = set(positions) - set(left)
+            self.engine.flights.finish(self.flight, batch.keys_at(sorted(gone)))
+        return left
+
+    def _install_stale(self, landing: Any) -> None:
+        def install(keys: set[bytes]) -> None:
+            if self.generation == self.engine.generation and self.engine.near.max_entries:
+                self.batch.install(landing, keys)
+
+        self.engine.flights.install(self.flight, self.batch.keys_at(landing.positions), install)
 
     def _settle(self, positions: Sequence[int], *landings: Any) -> None:
         """Let the waiters have what is at these positions; install the landings near."""
@@ -115,6 +139,8 @@ class Trip:
                 held = await self.io.gather(steps, loader.limit)
                 left = sorted(i for part in held for i in part)
                 left = await self._without_inner(left, loader)
+                if left and self.batch.renews is not None:
+                    return  # somebody else is loading it anew; nobody waits for us
                 if left:  # loading elsewhere; what was ours has been loaded before we wait
                     assert bell is not None, "only a store knows of others"
                     await bell.wait(self.io)
@@ -170,7 +196,8 @@ class Trip:
         try:
             output = await self.io.load(loader, batch.inputs(positions), self.flight)
             loaded_at = engine.clock()
-            ends = Ends(self.life, engine.options.jitter)
+            jitter = batch.wants.jitter if batch.changes else engine.options.jitter
+            ends = Ends(self.life, jitter)
             landing = batch.loaded(positions, output, loaded_at, ends)
         except Exception as error:
             engine.counters.add(load_failures=1)

@@ -1,20 +1,35 @@
-"""Any values on their way through the tiers: the near tier, the names and the batch of one call.
-
-A near copy is a list, for a hit unpacks it: the value itself, or its bytes and how to decode them;
-its version; the link's epoch before it was asked for; when that was; the groups it belongs to, each
-with the token it was read under; its size. It may be served while ``Trust`` says so.
-"""
+"""Any values on their way through the tiers: the near tier, the names and the batch of one call."""
 
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nearcache.codecs.base import NONE_KIND, Codec
+from nearcache.codecs.base import MISSING_KIND, NONE_KIND, Codec
 from nearcache.codecs.values import Envelope, decode_value, encode_value
 from nearcache.coherence.groups import Group, Groups, digest_of_group
 from nearcache.coherence.link import ALWAYS, DEAD, Epoch
-from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, Ends
+from nearcache.engine.held import (
+    END,
+    EPOCH,
+    GROUPS,
+    HELD_VERSION,
+    NO_END,
+    READ_AT,
+    SIZE,
+    SOFT,
+    VALUE,
+    Freshness,
+    Held,
+    Pairs,
+    hold,
+    is_expired,
+    slide,
+    slides,
+    value_of,
+)
+from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, STALE, Ends
 from nearcache.entry import MISSING, Loaded
 from nearcache.errors import CodecError, ConfigError, LoaderError, UnknownFormat
 from nearcache.keys import Key, ValueKeys, check_tags
@@ -29,15 +44,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ValueBatch", "ValueLanding", "ValueNear", "ValueShelf"]
 
-Held = list[Any]
-VALUE, DECODE, HELD_VERSION, EPOCH, READ_AT, GROUPS, SIZE = range(7)
-
-_HELD_BYTES = 200
+_HELD_BYTES = 232
 """What a near copy takes beside key and value: the list, its version, its place in time."""
 _KEY_BYTES = 60
 _NEVER = float("-inf")
-
-Pairs = tuple[tuple[Group, bytes], ...]
 
 
 class _Space:
@@ -74,6 +84,8 @@ class ValueNear:
     def drop_shelves(self, spaces: Iterable[Hashable]) -> int:
         """Drop all of some namespaces; return how many entries there were."""
         chosen = set(spaces)
+        if not chosen:
+            return 0
         gone = [near_key for space, _, near_key in self._entries() if space in chosen]
         return self.tier.drop_many(gone)
 
@@ -108,8 +120,11 @@ class ValueShelf:
         options: Options,
         *,
         record: bool = False,
+        ttl: float | None = None,
     ) -> None:
         self.name = space
+        self.ttl = ttl
+        self.freshness = Freshness.of(options)
         self.record = record  # the store's entries are not a cache's: none may be lost unsaid
         self.near = near
         self.keys = keys
@@ -120,6 +135,7 @@ class ValueShelf:
         self.label = keys.space.decode()
         self.groups = Groups()
         self.everything = self.groups.group(keys.groups[0])
+        self.lock: Callable[[], Any] = nullcontext  # the flight table's, once there is one
         self.hits = NearHits()
         self.tracked: Tracked | None = None
 
@@ -155,6 +171,37 @@ class ValueShelf:
             return get
         return lambda key: get((space, key))
 
+    def set_far_ends(
+        self, held: Held, envelope: Envelope, fetched: Fetched, wants: Freshness, life: float | None
+    ) -> float | None:
+        """Note when a copy from the store ends here; return its second end, None if that is past.
+
+        However long the answer took, it ends here no later than there.
+        """
+        if envelope.expiry < 0:
+            return slide(held, fetched.sent, -envelope.expiry, self.bound)
+        if not envelope.expiry:
+            return 0.0
+        if envelope.dead_at <= fetched.now:
+            return None
+        end = fetched.sent + (envelope.expiry - fetched.now)
+        if held[VALUE] is MISSING:
+            wants.set_ends(held, fetched.sent, end, self.bound)
+        else:
+            wants.set_first_end(held, end, life or self.ttl, self.bound)
+        return fetched.sent + (envelope.dead_at - fetched.now)
+
+    def slide_near(self, name: bytes, key: Key, held: Held) -> None:
+        """Let a sliding copy that was read live on, and its value in the store, too."""
+        now, life = self.clock(), -held[END]
+        end = slide(held, now, life, self.bound)
+        if self.tracked is not None:
+            self.tracked.touch(name, life)
+        with self.lock():
+            found = self.near.tier.peek(self.near_key(key))
+            if found is not None and found[0] is held:  # nobody forgot it meanwhile
+                self.put_near(name, key, held, end)
+
     def servable(self, held: Held, since: float) -> bool:
         """Say whether a near copy may be served that must be no older than ``since``."""
         if held[EPOCH].heard <= since and held[READ_AT] <= since:
@@ -188,14 +235,19 @@ class ValueOne:
         """Take an entry; return when it ends, or None if it is not simply valid."""
         try:
             envelope = decode_value(data, self.keys[0])
-            left = envelope.expiry - fetched.now if envelope.expiry else 0.0
+            left = envelope.expiry - fetched.now if envelope.expiry > 0 else 0.0
             if envelope.everything != token or envelope.groups or left < 0:
                 return None
-            self.held.append(hold(self.shelf.codec, envelope, (), epoch, good_at))
-            self.everything = token
+            held = hold(self.shelf.codec, envelope, (), epoch, good_at)
         except CodecError:
             return None
-        return fetched.sent + left if left else 0.0
+        shelf = self.shelf
+        end = shelf.set_far_ends(held, envelope, fetched, shelf.freshness, shelf.ttl)
+        if end is not None and slides(held) and shelf.tracked is not None:
+            shelf.tracked.touch(self.keys[0], -held[END])
+        self.held.append(held)
+        self.everything = token
+        return end
 
     def place(self, _key: bytes) -> int:
         """Return the position of its key."""
@@ -207,7 +259,10 @@ class ValueOne:
 
 
 class ValueLanding(NamedTuple):
-    """Positions of a batch that are ready for near, and when each ends (monotonic, 0 for never)."""
+    """Positions of a batch that are ready for near, and when each ends (monotonic, 0 for never).
+
+    That is the second end, until which near and the store keep it.
+    """
 
     positions: list[int]
     expires: list[float]
@@ -237,8 +292,10 @@ class ValueBatch:
         *,
         staleness: float | None = None,
         life: float | None = None,
+        wants: Freshness | None = None,
     ) -> None:
         self.shelf = shelf
+        self.wants = wants or shelf.freshness
         self.handles = keys
         self.keys = shelf.keys.values(keys)
         self.tags = tags
@@ -266,7 +323,11 @@ class ValueBatch:
         self.loaded_tags: dict[int, list[Group]] = {}
         self.epoch: Epoch = DEAD
         self.read_at = _NEVER
+        self.stale: dict[int, Held] = {}  # expired, but kept to stand in
+        self.due: set[int] = set()  # answered; to be loaded anew behind the answer
+        self.renews: dict[int, bytes] | None = None  # the versions this call is to replace
         self._envelopes: dict[int, Envelope] = {}
+        self._stale_ends: dict[int, float] = {}
         self._damaged: set[int] = set()
         self._places: dict[bytes, int] = {}
 
@@ -285,6 +346,10 @@ class ValueBatch:
         assert held is not None, "somebody found it"
         return value_of(held)
 
+    def answer(self, position: int) -> Any:
+        """Return the value at a position, or MISSING."""
+        return MISSING if self.origin[position] == ABSENT else self.value(position)
+
     # -- near --------------------------------------------------------------------------------
 
     def look_near(self, positions: Sequence[int]) -> list[int]:
@@ -293,14 +358,44 @@ class ValueBatch:
         if self.staleness is not None and self.staleness <= 0:
             return list(positions)
         bound = shelf.bound if self.staleness is None else min(shelf.bound, self.staleness)
-        since = shelf.clock() - bound
+        now = shelf.clock()
         left = []
         for i in positions:
             held = shelf.near.tier.get(shelf.near_key(self.handles[i]))
-            if held is None or not shelf.servable(held, since):
+            if held is None or not shelf.servable(held, now - bound):
+                left.append(i)
+            elif is_expired(held, now):
+                self.stale[i] = held
+                left.append(i)
+            elif self.renews is not None:
                 left.append(i)
             else:
                 self.held[i], self.origin[i] = held, NEAR
+                if now - shelf.bound >= held[SOFT]:
+                    self._is_due(i, held)
+        return left
+
+    def renew(self, held: Sequence[Held | None]) -> None:
+        """Be a call that loads these copies anew: another version than theirs will do, too."""
+        self.renews = {i: one[HELD_VERSION] for i, one in enumerate(held) if one is not None}
+
+    def _is_due(self, position: int, held: Held) -> None:
+        """Deal with a copy that serves, but is no longer young."""
+        if slides(held):
+            self.shelf.slide_near(self.keys[position], self.handles[position], held)
+        elif held[VALUE] is not MISSING:
+            self.due.add(position)
+
+    def stand_in(self, positions: Iterable[int], seconds: float) -> list[int]:
+        """Answer with what expired less than ``seconds`` ago; return the positions that cannot."""
+        now, left = self.shelf.clock(), []
+        for i in positions:
+            held = self.stale.get(i)
+            if held is None or now >= held[END] + seconds:
+                left.append(i)
+            else:
+                self.held[i], self.origin[i] = held, STALE
+                self.due.add(i)
         return left
 
     def see_near(self) -> None:
@@ -344,6 +439,8 @@ class ValueBatch:
         shelf, evicted = self.shelf, 0
         for i, end in zip(landing.positions, landing.expires, strict=True):
             held, name = self.held[i], self.keys[i]
+            if held is None:
+                held = self.stale.get(i)
             if held is None or name not in names or held[READ_AT] == _NEVER:
                 continue
             if landing.own and shelf.tracked is not None and held[HELD_VERSION]:
@@ -396,14 +493,32 @@ class ValueBatch:
                 if not isinstance(error, UnknownFormat):  # of another codec: a miss
                     damaged.append(i)
                 continue
+            end = self.shelf.set_far_ends(held, envelope, fetched, self.wants, self.life)
+            if end is None or self._is_to_be_renewed(i, held):
+                continue
+            if is_expired(held, fetched.sent):
+                self.stale[i] = held
+                self._stale_ends[i] = end
+                continue
             self.held[i], self.origin[i] = held, origin
             here.append(i)
-            left = envelope.expiry - fetched.now
-            expires.append(fetched.sent + left if envelope.expiry else 0.0)
+            expires.append(end)
+            if slides(held) and self.shelf.tracked is not None:
+                self.shelf.tracked.touch(self.keys[i], -held[END])
+            elif fetched.sent - self.shelf.bound >= held[SOFT] and held[VALUE] is not MISSING:
+                self.due.add(i)
         return (ValueLanding(here, expires) if here else None), damaged
 
+    def _is_to_be_renewed(self, position: int, held: Held) -> bool:
+        return self.renews is not None and self.renews.get(position) == held[HELD_VERSION]
+
+    def stale_landing(self) -> ValueLanding | None:
+        """Return what the store had that expired, for near to keep, once."""
+        ends, self._stale_ends = self._stale_ends, {}
+        return ValueLanding(list(ends), list(ends.values())) if ends else None
+
     def _is_current(self, envelope: Envelope, now: float) -> bool:
-        return envelope.everything == self.everything and not 0 < envelope.expiry <= now
+        return envelope.everything == self.everything and not 0 < envelope.dead_at <= now
 
     def _pairs(self, envelope: Envelope) -> Pairs | None:
         """Return an entry's groups with their tokens, or None if one of them was forgotten."""
@@ -427,24 +542,31 @@ class ValueBatch:
         self, landing: ValueLanding, versions: Sequence[bytes], ends: Sequence[float]
     ) -> list[bytes]:
         """Return the entries to store; ``ends`` are in the store's time, 0 for never."""
-        parts = zip(landing.positions, versions, ends, strict=True)
-        return [self._entry(i, version, end) for i, version, end in parts]
+        parts = zip(landing.positions, versions, ends, landing.expires, strict=True)
+        return [self._entry(i, version, end, here) for i, version, end, here in parts]
 
-    def _entry(self, position: int, version: bytes, end: float) -> bytes:
+    def _entry(self, position: int, version: bytes, end: float, end_here: float) -> bytes:
         held = self.held[position]
         assert held is not None, "it is about to be written"
-        value, decode, *_, pairs, _ = held
+        value, decode, _, _, _, pairs, *_ = held
         kind, payload = self.shelf.codec.kind, value
-        if decode is None:
-            kind, payload = (
-                (NONE_KIND, b"") if value is None else (kind, self.shelf.codec.encode(value))
-            )
+        if value is None:
+            kind, payload = NONE_KIND, b""
+        elif value is MISSING:
+            kind, payload = MISSING_KIND, b""
+        elif decode is None:
+            payload = self.shelf.codec.encode(value)
+        expiry = end
+        if slides(held):  # the store's own ttl ends it, which reads prolong
+            expiry, end = held[END], 0.0
+        elif held[END]:
+            expiry = end - (end_here - held[END])
         return encode_value(
             kind,
             payload,
             name=self.keys[position],
             version=version,
-            expiry=end,
+            expiry=expiry,
             dead_at=end,
             everything=self.everything,
             groups=[(group.digest, token) for group, token in pairs],
@@ -468,9 +590,11 @@ class ValueBatch:
         """
         taken: list[tuple[int, Held, float | None]] = []
         for i, answer in zip(positions, output, strict=True):
-            if answer is MISSING:
-                continue
             value, ttl, tags = answer if isinstance(answer, Loaded) else Loaded(answer)
+            if value is MISSING and ttl is ...:
+                ttl = self.wants.negative
+            if value is MISSING and not ttl:
+                continue
             try:
                 pairs = (*self.pairs, *self._loaded_pairs(i, check_tags(tags)))
                 life = effective_ttl(ttl, ends.life)
@@ -482,9 +606,15 @@ class ValueBatch:
                 raise LoaderError(f"{self.shelf.label}: {error}") from error
         for i, held, _ in taken:
             self.held[i], self.origin[i] = held, LOADED
-        kept = [(i, ttl) for i, _, ttl in taken if ttl != 0]
-        ends_of_kept = [ends._replace(life=ttl).one(loaded_at) for _, ttl in kept]
-        return ValueLanding([i for i, _ in kept], ends_of_kept, own=True)
+        kept = [(i, held, ttl) for i, held, ttl in taken if ttl != 0]
+        ends_of_kept = [
+            self._set_ends(held, loaded_at, ends._replace(life=ttl).one(loaded_at))
+            for _, held, ttl in kept
+        ]
+        return ValueLanding([i for i, _, _ in kept], ends_of_kept, own=True)
+
+    def _set_ends(self, held: Held, now: float, end: float) -> float:
+        return self.wants.set_ends(held, now, end, self.shelf.bound)
 
     def _loaded_pairs(self, position: int, tags: Sequence[str]) -> Pairs:
         """Return the groups that a loader named; with a store their tokens have yet to be read."""
@@ -507,16 +637,20 @@ class ValueBatch:
         Raises: CodecError for what cannot be stored.
         """
         self.read_at = now
+        if any(value is MISSING for value in values):
+            raise CodecError("MISSING is no value: use invalidate() to forget a key")
         held = [self._fresh(value, self.pairs) for value in values]
         self.held, self.origin = list(held), [LOADED] * len(held)
-        return ValueLanding(list(range(len(held))), [ends.one(now) for _ in held], own=True)
+        ends_of_all = [self._set_ends(one, now, ends.one(now)) for one in held]
+        return ValueLanding(list(range(len(held))), ends_of_all, own=True)
 
     def _fresh(self, value: Any, pairs: Pairs) -> Held:
         codec = self.shelf.codec
-        payload = b"" if value is None else codec.encode(value)
+        nothing = value is None or value is MISSING
+        payload = b"" if nothing else codec.encode(value)
         alone = self.shelf.tracked is None
-        place = [b"", ALWAYS if alone else DEAD, self.read_at, pairs, len(payload)]
-        if value is None or codec.shares(value):
+        place = [b"", ALWAYS if alone else DEAD, self.read_at, pairs, len(payload), *NO_END]
+        if nothing or codec.shares(value):
             return [value, None, *place]
         return [payload, codec.decode, *place]
 
@@ -532,6 +666,8 @@ class ValueBatch:
         """Take what a part got."""
         for i, held, origin in zip(positions, part.held, part.origin, strict=True):
             self.held[i], self.origin[i] = held, origin
+        self.stale.update((positions[i], held) for i, held in part.stale.items())
+        self.due.update(positions[i] for i in part.due)
 
     def bytes_from(self, origins: Sequence[int]) -> int:
         """Return the bytes of the values that came from there."""
@@ -568,26 +704,3 @@ class ValueBatch:
         if not self._places:
             self._places = {key: i for i, key in enumerate(self.keys)}
         return self._places[key]
-
-
-def value_of(held: Held) -> Any:
-    """Return a near copy's value; a copy of the caller's own if it can be changed."""
-    return held[VALUE] if held[DECODE] is None else held[DECODE](held[VALUE])
-
-
-def hold(codec: Codec, envelope: Envelope, pairs: Pairs, epoch: Epoch, read_at: float) -> Held:
-    """Return the near copy of an entry.
-
-    Raises: CodecError for bytes, or a kind, that the codec does not know.
-    """
-    payload, decode = envelope.payload, None
-    if envelope.kind == NONE_KIND:
-        value = None
-    elif envelope.kind == codec.kind:
-        value = codec.decode(payload)
-        if not codec.shares(value):
-            value, decode = payload, codec.decode
-    else:
-        msg = f"an entry of kind {envelope.kind} is not {codec.name}"
-        raise UnknownFormat(msg)
-    return [value, decode, envelope.version, epoch, read_at, pairs, len(payload)]
