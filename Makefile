@@ -20,12 +20,13 @@ define venv
 	$(1)/bin/python $(PIP) install --upgrade 'pip>=24'
 endef
 
-.PHONY: help demo test test-all lint format bench history servers venv clean
+.PHONY: help demo test test-all lint format faces bench history servers venv clean
 help:
 	@echo 'make demo      embed real text with a real model, cold and warm'
 	@echo 'make test      linters, types, and the suite against four real servers'
 	@echo 'make test-all  the suite under every Python here (3.11, 3.12, 3.13)'
 	@echo 'make lint      linters and types only        make format   let ruff rewrite'
+	@echo 'make faces     write the blocking faces of caches from their asynchronous ones'
 	@echo 'make bench     every benchmark, peers side by side'
 	@echo 'make history   check every read of many processes while links and servers break'
 	@echo 'make venv      .venv with everything the suite needs'
@@ -46,6 +47,9 @@ lint: .venv/.test
 format: .venv/.test
 	.venv/bin/ruff check --fix --quiet || true
 	.venv/bin/ruff format
+
+faces: .venv/.test
+	.venv/bin/python tools/faces.py
 
 test-all: test
 	@found=; for v in 3.12 3.13; do \

@@ -199,7 +199,7 @@ class NearCache(Generic[K, V]):
         the value of that writer. It is given None where there is no value, and returns MISSING to
         leave things as they are.
 
-        ttl: of the new value, from now on.
+        ttl: of the new value; by default what the old one has left, or else the cache's.
         tags: of a value where there was none; one that is there keeps its own.
         Raises: StoreError, whatever the options say: the update may have been made, or not.
         """

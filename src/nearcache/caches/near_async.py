@@ -323,7 +323,7 @@ class AsyncNearCache(Generic[K, V]):
         the value of that writer. It is given None where there is no value, and returns MISSING to
         leave things as they are. Under the asynchronous face it may be asynchronous.
 
-        ttl: of the new value, from now on.
+        ttl: of the new value; by default what the old one has left, or else the cache's.
         tags: of a value where there was none; one that is there keeps its own.
         Raises: StoreError, whatever the options say: the update may have been made, or not.
         """
@@ -344,8 +344,11 @@ class AsyncNearCache(Generic[K, V]):
                 after = await self._promised(after)
             if after is MISSING:
                 return before
+            now = engine.clock()
+            if ttl is ...:
+                batch.life = batch.life_left(now)
             batch.keep_tags()
-            landing = batch.given([after], engine.clock(), Ends(life, engine.options.jitter))
+            landing = batch.given([after], now, Ends(batch.life, 0.0))
             if await engine.swap(self._io, batch, landing):
                 return batch.value(0)
             # at random, so that of many writers none is always the last

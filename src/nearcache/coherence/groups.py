@@ -12,9 +12,10 @@ import threading
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from nearcache.coherence.link import DEAD, Epoch
+from nearcache.coherence.link import ALWAYS, DEAD, Epoch
 
 __all__ = [
+    "BUMP_LIFE",
     "TOKEN_BYTES",
     "Group",
     "Groups",
@@ -33,6 +34,8 @@ def digest_of_group(name: bytes) -> bytes:
     return blake2b(name, digest_size=16).digest()
 
 
+BUMP_LIFE = 3600.0
+"""Seconds that a token of a bump stays, for loads that were under way; longer ones are not kept."""
 _BUMPED = b"bump"
 _MARGIN = 1.0  # seconds: the bumper only estimates the store's time
 
@@ -66,6 +69,8 @@ class Group:
         "lives_until",
         "name",
         "read_at",
+        "seen",
+        "seen_at",
         "ticket",
         "token",
     )
@@ -79,6 +84,16 @@ class Group:
         self.ticket = 0
         self.bumped = 0
         self._last: bytes | None = None
+        self.seen, self.seen_at = b"", float("inf")
+
+    def note(self, token: bytes, now: float) -> None:
+        """Remember since when this token is known to be the group's, or to have been."""
+        if token != self.seen:
+            self.seen, self.seen_at = token, now
+
+    def was_seen(self, token: bytes, before: float) -> bool:
+        """Say whether the store had this token already at a time: it was not bumped since."""
+        return token == self.seen and self.seen_at <= before
 
     @property
     def good_at(self) -> float:
@@ -143,6 +158,11 @@ class Groups:
         self.bumps += 1
         group.bumped = self.bumps
         group.forget()
+
+    def alone(self, group: Group) -> bytes:
+        """Return a group's token where no other process has a say; made once."""
+        with self._lock:
+            return group.token or group.learn(os.urandom(TOKEN_BYTES), ALWAYS, 0.0)
 
     def known(self, name: bytes) -> Group | None:
         """Return the group of this name, if anybody asked for it."""

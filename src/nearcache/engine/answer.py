@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer"]
 
 _REST = 1.0  # seconds without another try after a load behind an answer failed
+_WHILE_LOADING = float("inf")
 _MOST_RESTING = 10_000  # keys
 
 
@@ -41,7 +42,7 @@ class Answer:
     def start_anew(self) -> None:
         """Renew nothing: after a fork the threads stayed in the parent."""
         self._renewals = 0
-        self._resting: dict[bytes, float] = {}
+        self._resting: dict[bytes, float] = {}  # until when a key is not loaded behind an answer
 
     async def get(
         self, io: IO, batch: "ValueBatch", loader: Loader | None, life: float | None
@@ -96,7 +97,7 @@ class Answer:
         async def load(io: IO) -> None:
             await engine.resolve(io, part, loader, life)
 
-        work = io.aside(load)
+        work = io.aside(load, loader)
         if wants.soft is not None and not await io.ended(work, wants.soft):
             late = await self._stand_in(io, batch, left)
             if not late:
@@ -142,22 +143,26 @@ class Answer:
             if not due or self._renewals >= engine.options.max_concurrency:
                 return
             self._renewals += 1
+            self._resting.update((batch.keys[i], _WHILE_LOADING) for i in due)
         part = batch.part(due)
         held = [batch.held[i] for i in due]
         part.renew(held)
 
         async def renew(io: IO) -> None:
+            rest = _REST
             try:
                 await self._renew(io, part, loader, life)
+                rest = 0.0
+            except Exception as error:  # noqa: BLE001  nobody waits for it; a later hit tries again
+                self._say("renewal", "a load behind an answer failed: %s", _described(error))
             finally:
-                with engine.flights.lock:
-                    self._renewals -= 1
+                self._rest(part.keys, rest)
 
-        io.aside(renew)
+        io.aside(renew, loader)
 
     async def _renew(self, io: IO, part: "ValueBatch", loader: Loader, life: float | None) -> None:
         engine = self._engine
-        flight = Flight(part.shelf.name, io.loop)
+        flight = Flight(part.shelf.name, io.loop, behind=True)
         crew = flight.board()
         if engine.sharing is not None:
             engine.sharing.boards(flight, part.keys)
@@ -165,20 +170,22 @@ class Answer:
             mine, _ = engine.flights.claim(flight, part.keys, range(len(part.keys)))
             if mine and not engine.closed:
                 await Trip(engine, io, flight, part, loader, life).fly(mine)
-        except Exception as error:  # noqa: BLE001  nobody waits for it; a later hit tries again
-            self._rest(part.keys)
-            self._say("renewal", "loading anew behind an answer failed: %s", _described(error))
         finally:
             flight.left = True
             engine.flights.abandon(flight, part.keys)
             del crew
 
-    def _rest(self, keys: Sequence[bytes]) -> None:
+    def _rest(self, keys: Sequence[bytes], seconds: float) -> None:
+        """Note that a load behind an answer has ended; let a while pass after one that failed."""
         now = self._engine.clock()
         with self._engine.flights.lock:
+            self._renewals -= 1
             if len(self._resting) > _MOST_RESTING:
                 self._resting = {k: until for k, until in self._resting.items() if until > now}
-            self._resting.update(dict.fromkeys(keys, now + _REST))
+            self._resting.update(dict.fromkeys(keys, now + seconds))
+            if not seconds:
+                for key in keys:
+                    del self._resting[key]
 
 
 def _described(error: Exception) -> str:

@@ -129,8 +129,13 @@ class Engine:
         life: float | None,
     ) -> list[int]:
         """Wait for another call's flight; return the positions to try again."""
-        keys = [batch.keys[i] for i in positions]
         reading = loader is None
+        if other.behind:
+            look = Trip(self, io, Flight(batch.shelf.name, io.loop), batch, loader, life)
+            positions = await look.look(positions)
+            if reading or not positions:
+                return []
+        keys = [batch.keys[i] for i in positions]
         waited = await io.wait(other, lambda: other.settled(keys, reading=reading))
         if other.stranded:
             self.flights.finish(other, keys)

@@ -71,9 +71,10 @@ class Flight:
     """The keys one call is getting.
 
     ``loop`` is the event loop it runs on, if any. ``began`` and ``epoch`` tell how old its answers
-    may be, for values that change. ``aloft`` are the keys whose load goes on even
-    when the caller has ``left``. ``joined`` says that another call waits, or waited, for a key:
-    it will copy from this call's batch, which must not be handed out then.
+    may be, for values that change. ``aloft`` are the keys whose load goes on even when the caller
+    has ``left``. ``behind`` says that it loads anew what the tiers have: nobody needs to wait for
+    it who can do with that. ``joined`` says that another call waits, or waited, for a key: it will
+    copy from this call's batch, which must not be handed out then.
     """
 
     __slots__ = (
@@ -83,6 +84,7 @@ class Flight:
         "_waiters",
         "aloft",
         "began",
+        "behind",
         "claimed",
         "epoch",
         "joined",
@@ -94,11 +96,17 @@ class Flight:
     )
 
     def __init__(
-        self, shelf: object, loop: AbstractEventLoop | None, *, writes: bool = False
+        self,
+        shelf: object,
+        loop: AbstractEventLoop | None,
+        *,
+        writes: bool = False,
+        behind: bool = False,
     ) -> None:
         self.shelf = shelf
         self.loop = loop
         self.writes = writes
+        self.behind = behind
         self.looked = self.left = self.joined = False
         self.began = 0.0
         self.epoch: Any = None

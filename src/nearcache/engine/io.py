@@ -94,8 +94,8 @@ class IO(Protocol):
     def background(self, work: Callable[["IO"], Coroutine[Any, Any, None]]) -> None:
         """Let work be done aside; the caller goes on at once."""
 
-    def aside(self, work: Callable[["IO"], Coroutine[Any, Any, None]]) -> Aside:
-        """Let a user's loader work aside: in a thread, or on the caller's event loop."""
+    def aside(self, work: Callable[["IO"], Coroutine[Any, Any, None]], loader: Loader) -> Aside:
+        """Let a loader work aside: in a thread, or where it is at home on the caller's loop."""
 
     async def ended(self, work: Aside, seconds: float | None) -> bool:
         """Wait until such work has ended, ``seconds`` at most; say whether it has."""
@@ -191,26 +191,9 @@ class BlockingIO:
         """Do it in a thread."""
         _aside(work)
 
-    def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> Aside:
-        """Do it in a thread, in the caller's context."""
-        done: Future[None] = Future()
-
-        def drive() -> None:
-            try:
-                run(work(BlockingIO()))
-            except BaseException as error:  # noqa: BLE001  whoever waits gets it
-                done.set_exception(error)
-            else:
-                done.set_result(None)
-
-        context = copy_context()
-        try:
-            threading.Thread(
-                target=context.run, args=(drive,), name="nearcache-load", daemon=True
-            ).start()
-        except RuntimeError:  # at the interpreter's exit no thread can be started
-            context.run(drive)
-        return done
+    def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]], _loader: Loader) -> Aside:
+        """Do it in a thread."""
+        return _in_a_thread(work)
 
     async def ended(self, work: Aside, seconds: float | None) -> bool:
         """Block."""
@@ -354,14 +337,20 @@ class AsyncIO:
         """Do it in a thread: a task would end with its loop, which may live for one call only."""
         _aside(work)
 
-    def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> Aside:
-        """Do it in a task of its own: what a loader uses may belong to this loop."""
-        return self._kept(asyncio.get_running_loop().create_task(work(self)))
+    def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]], loader: Loader) -> Aside:
+        """Do it in a task of its own if the loader is asynchronous, for it belongs to this loop.
+
+        Else in a thread, which outlives the loop.
+        """
+        if loader.is_async:
+            return self._kept(asyncio.get_running_loop().create_task(work(self)))
+        return _in_a_thread(work)
 
     async def ended(self, work: Aside, seconds: float | None) -> bool:
         """Suspend; a caller that is cancelled leaves the work alone."""
-        assert isinstance(work, asyncio.Task), "it is from aside()"
-        return bool((await asyncio.wait((work,), timeout=seconds))[0])
+        assert isinstance(work, (asyncio.Task, Future)), "it is from aside()"
+        waited = asyncio.wrap_future(work) if isinstance(work, Future) else work
+        return bool((await asyncio.wait((waited,), timeout=seconds))[0])
 
     def _kept(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)  # the loop alone keeps only a weak reference
@@ -430,6 +419,27 @@ def _aside(work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
     # at the interpreter's exit no thread can be started, and nobody is left to profit
     with suppress(RuntimeError):
         threading.Thread(target=drive, name="nearcache-aside", daemon=True).start()
+
+
+def _in_a_thread(work: Callable[[IO], Coroutine[Any, Any, None]]) -> "Future[None]":
+    """Do work in a thread, in the caller's context."""
+    done: Future[None] = Future()
+
+    def drive() -> None:
+        try:
+            run(work(BlockingIO()))
+        except BaseException as error:  # noqa: BLE001  whoever waits gets it
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    within = copy_context().run
+    thread = threading.Thread(target=within, args=(drive,), name="nearcache-load", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # at the interpreter's exit no thread can be started
+        drive()
+    return done
 
 
 def _through(step: Step[T]) -> T:

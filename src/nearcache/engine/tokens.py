@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nearcache.coherence.groups import (
+    BUMP_LIFE,
     TOKEN_BYTES,
     Group,
     Groups,
@@ -60,8 +61,10 @@ class Tokens:
     def learn(self, ticket: Ticket, tokens: Sequence[bytes], epoch: Epoch, sent: float) -> bool:
         """Take tokens that were read; say whether what is near is still of the same everything."""
         everything, same = self._shelf.everything, True
+        now = self._engine.clock()
         with self._engine.flights.lock:
             for (group, number), token in zip(ticket, tokens, strict=True):
+                group.note(token, now)
                 if group is not everything:
                     continue
                 if group.ticket == number:
@@ -133,8 +136,9 @@ class Tokens:
     ) -> bool:
         """Have the tokens of tags that the loader named with its value.
 
-        They are read after the load. One that was bumped meanwhile says so (``bump_token``): the
-        value may be of before, so it is written under a token that is no longer current.
+        They are read after the load. One that was bumped meanwhile says so (``bump_token``), if it
+        is not one that was read before the load: the value may be of before, so it is written under
+        a token that is no longer current.
         """
         tags = {group for i in landing.positions for group in batch.loaded_tags.get(i, ())}
         if not tags:
@@ -144,11 +148,14 @@ class Tokens:
         now = await self._access.ask(io, "now")
         if tokens is None or now is None:
             return False
-        started = now - (self._engine.clock() - batch.read_at)
-        token_of = {
-            group: os.urandom(16) if bumped_since(token, started) else _object_of(group, token)
-            for group, token in zip(groups, tokens, strict=True)
-        }
+        took = self._engine.clock() - batch.read_at
+        token_of = {}
+        for group, token in zip(groups, tokens, strict=True):
+            bumped = bumped_since(token, now - took) or took > BUMP_LIFE / 2
+            if bumped and not group.was_seen(token, batch.loading_at):
+                token_of[group] = os.urandom(TOKEN_BYTES)
+            else:
+                token_of[group] = _object_of(group, token)
         for i in landing.positions:
             held = batch.held[i]
             if held is not None and i in batch.loaded_tags:

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nearcache.coherence.groups import (
+    BUMP_LIFE,
     TOKEN_BYTES,
     Group,
     Groups,
@@ -295,6 +296,8 @@ class Tracked:
     ) -> Fetched | None:
         groups = list(batch.open(positions, fetched.values))
         if groups:
+            # for this call they count, even where a push forbids to go on believing them
+            batch.tokens = {g: token for g in groups if (token := g.token) is not None}
             wanted = groups if batch.fresh else self.tokens.outdated(groups)
             if wanted:
                 epoch, ticket = self.tokens.epoch, Groups.ticket(wanted)
@@ -304,9 +307,8 @@ class Tracked:
                 if read is None:
                     return None
                 self.tokens.learn(ticket, read.epochs, epoch, read.sent)
-                # for this call they count even where a push forbids to go on believing them
                 pairs = zip(wanted, read.epochs, strict=True)
-                batch.tokens = {group: token for group, token in pairs if group not in queued}
+                batch.tokens.update((g, b"" if g in queued else token) for g, token in pairs)
         return fetched
 
     async def came(self, io: IO, batch: ValueBatch, entries: dict[int, bytes]) -> Fetched | None:
@@ -608,8 +610,11 @@ class Tracked:
         try:
             now, error = await self.access.attempt(io, "now")
             if error is None:
-                token, log = bump_token(now), self._shelf.keys.log
-                _, error = await self.access.attempt(io, "bump", group.name, token, log)
+                token, life = bump_token(now), self._life_of(group.name)
+                log = self._shelf.keys.log
+                _, error = await self.access.attempt(io, "bump", group.name, token, log, life)
+                if error is None:
+                    group.note(token, self._engine.clock())
         finally:
             with self._engine.flights.lock:
                 self._shelf.groups.bump(group)
@@ -618,6 +623,9 @@ class Tracked:
             self.access.queue_group(group.name, b"")
             self.lookout.wake()
         return error
+
+    def _life_of(self, group: bytes) -> float | None:
+        return None if group == self._shelf.everything.name else BUMP_LIFE
 
     def _tell(self, names: Sequence[bytes]) -> None:
         """Tell the other caches of this namespace in this process, which read our writes too."""
@@ -646,7 +654,8 @@ class Tracked:
 
     def forget_stored_group(self, group: bytes, _entry: bytes) -> None:
         """Forget a group in the store."""
-        self._store.bump(group, bump_token(self._store.now()), self._shelf.keys.log)
+        token, log = bump_token(self._store.now()), self._shelf.keys.log
+        self._store.bump(group, token, log, self._life_of(group))
         known = self._shelf.groups.known(group)
         if known is not None:
             with self._engine.flights.lock:  # who reads just now may have asked before

@@ -51,8 +51,7 @@ class Trip:
         if len(left) != len(mine):
             self._settle(sorted(set(mine) - set(left)))
         if left:
-            left = await self._read(left)
-            left = self._stand_in(left)
+            left = await self.look(left)
         self.flight.looked_in_store()
         if not left:
             return
@@ -61,6 +60,10 @@ class Trip:
             self.engine.flights.land(self.flight, dict.fromkeys(keys, ABSENT))
             return
         await self._load(left, self.loader)
+
+    async def look(self, positions: list[int]) -> list[int]:
+        """Take what the store has; return the other positions."""
+        return self._stand_in(await self._read(positions))
 
     def _stand_in(self, positions: list[int]) -> list[int]:
         """Answer with what has just expired while it is loaded anew; return the other positions."""

@@ -1,6 +1,5 @@
 """Any values on their way through the tiers: the near tier, the names and the batch of one call."""
 
-import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import nullcontext
 from copy import copy
@@ -162,7 +161,7 @@ class ValueShelf:
 
     def pairs_alone(self, groups: Iterable[Group]) -> Pairs:
         """Return groups with their tokens, where no other process has a say."""
-        return tuple((g, g.token or g.learn(os.urandom(16), ALWAYS, 0.0)) for g in groups)
+        return tuple((group, self.groups.alone(group)) for group in groups)
 
     def finder(self) -> Callable[[Any], Held | None]:
         """Return how to look a key up near, as directly as can be."""
@@ -313,6 +312,7 @@ class ValueBatch:
         self.tokens: dict[Group, bytes] = {}  # as they were read for this call
         self.pairs: Pairs = () if self.shelf.tracked else self.shelf.pairs_alone(self.tags)
         self.bumps = 0
+        self.loading_at = float("inf")
         self.after: list[bytes] = []  # the tokens that its groups had after it was written
         self.tried: dict[bytes, bytes] = {}  # by key, the versions of every attempt to write it
         self.expected: list[bytes] | None = None  # what it may replace; None for whatever there is
@@ -421,6 +421,15 @@ class ValueBatch:
             self.tags = [group for group, _ in self.seen_pairs]
             self.pairs = self.seen_pairs
 
+    def life_left(self, now: float) -> float | None:
+        """Return the seconds that the value which was seen has left, or slides by; None: no end."""
+        (held,) = self.held
+        if held is None or held[VALUE] is MISSING:
+            return self.life
+        if slides(held):
+            return float(-held[END])
+        return held[END] - now if held[END] else None
+
     def follows(self) -> bool:
         """Say whether the groups of the value that was seen are what they were."""
         if self.seen_everything not in (b"", self.everything):
@@ -526,7 +535,7 @@ class ValueBatch:
         for digest, token in envelope.groups:
             group = self.shelf.group(digest)
             current = group.token or self.tokens.get(group)
-            if current is None or current != token:
+            if not current or current != token:
                 return None
             pairs.append((group, current))
         return tuple(pairs)
@@ -576,6 +585,7 @@ class ValueBatch:
 
     def inputs(self, positions: Sequence[int]) -> list[Key]:
         """Return what the loader is asked for."""
+        self.loading_at = min(self.loading_at, self.shelf.clock())
         if self.read_at == _NEVER:  # else it is earlier, from the look into the store
             self.read_at = self.shelf.clock()
             self.bumps = self.shelf.groups.bumps

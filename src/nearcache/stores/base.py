@@ -324,8 +324,11 @@ class Store(Protocol):
         of theirs. A call that is executed late deletes nothing newer, then.
         """
 
-    def bump(self, group: bytes, token: bytes, log: bytes) -> None:
-        """Make ``token`` the epoch of a group; its life stays as it was."""
+    def bump(self, group: bytes, token: bytes, log: bytes, seconds: float | None = None) -> None:
+        """Make ``token`` the epoch of a group.
+
+        It lives at least ``seconds`` from now (None: for ever), and never shorter than before.
+        """
 
     def touch(self, keys: Sequence[bytes], seconds: float) -> None:
         """Let values that have a limited life live at least ``seconds`` from now.

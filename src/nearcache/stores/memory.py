@@ -326,11 +326,21 @@ class MemoryStore:
                 self._end_lease(key)
             return sum(chosen)
 
-    def bump(self, group: bytes, token: bytes, log: bytes) -> None:  # noqa: ARG002
+    def bump(
+        self,
+        group: bytes,
+        token: bytes,
+        log: bytes,  # noqa: ARG002
+        seconds: float | None = None,
+    ) -> None:
         """Make ``token`` the epoch of a group."""
         with self._lock:
-            known = self._epoch(group, self._clock())
-            self._new_epoch(group, self._epochs[group][1] if known else None, token)
+            now = self._clock()
+            end = None if seconds is None else now + seconds
+            if end is not None and self._epoch(group, now):
+                before = self._epochs[group][1]
+                end = None if before is None else max(before, end)
+            self._new_epoch(group, end, token)
 
     def touch(self, keys: Sequence[bytes], seconds: float) -> None:
         """Let values that have a limited life live at least ``seconds`` from now."""

@@ -288,9 +288,16 @@ class RedisStore:
         """Delete values and absence tokens, in one step."""
         return int(self._run("revoke", slots(keys), *(versions or ()))) if keys else 0
 
-    def bump(self, group: bytes, token: bytes, log: bytes) -> None:  # noqa: ARG002
+    def bump(
+        self,
+        group: bytes,
+        token: bytes,
+        log: bytes,  # noqa: ARG002
+        seconds: float | None = None,
+    ) -> None:
         """Make ``token`` the epoch of a group."""
-        self._ask([("SET", group, token, "KEEPTTL")], writes=True)
+        life = b"0" if seconds is None else milliseconds(seconds)
+        self._run("bump", [group], token, life)
 
     def touch(self, keys: Sequence[bytes], seconds: float) -> None:
         """Let values that have a limited life live at least ``seconds`` from now."""

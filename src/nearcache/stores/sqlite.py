@@ -395,7 +395,13 @@ class SQLiteStore:
             _log(db, log, keys)
             return len(gone)
 
-    def bump(self, group: bytes, token: bytes, log: bytes) -> None:
+    def bump(
+        self,
+        group: bytes,
+        token: bytes,
+        log: bytes,
+        seconds: float | None = None,  # noqa: ARG002  an epoch in a file lives for ever
+    ) -> None:
         """Make ``token`` the epoch of a group."""
         with self._file.writer(self._patience) as db:
             db.execute("INSERT OR REPLACE INTO epochs VALUES(?, ?)", (group, token))

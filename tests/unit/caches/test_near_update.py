@@ -3,11 +3,11 @@
 import pytest
 
 from embedders import in_threads
-from near_fixtures import SPACE, begun, linked, near_caches
+from near_fixtures import SPACE, begun, linked, near_caches, near_with_clock
 from nearcache import MISSING, AsyncNearCache, MemoryStore, Options
 from nearcache.caches.values import ValueTiers
 from nearcache.errors import CodecError, ConfigError, CorruptEntry, StoreError, StoreUnavailable
-from nearcache.testing import ChaosStore
+from nearcache.testing import ChaosStore, ManualClock
 
 near = pytest.fixture(near_caches)
 
@@ -145,6 +145,27 @@ def test_a_value_keeps_its_tags(near, face, store):
     cache.invalidate_by_tag("tag")
     assert cache.get("key") is None
     assert cache.update("key", one_more) == 1
+
+
+@pytest.mark.parametrize("sliding", [False, True])
+def test_a_value_keeps_its_end_unless_told_otherwise(face, sliding):
+    clock = ManualClock()
+    for store in (None, MemoryStore(clock=clock)):
+        options = Options(link_timeout=1e6, sliding=sliding)
+        cache = near_with_clock(clock, store, face, options=options)
+        cache.put("key", 1, ttl=10.0)
+        cache.put("for ever", 1, ttl=None)
+        clock.advance(9)
+        assert cache.update("key", one_more) == 2
+        assert cache.update("new", one_more, ttl=5.0) == 1
+        assert cache.update("for ever", one_more) == 2
+        clock.advance(2)
+        assert cache.get("key") == (2 if sliding else None)
+        assert cache.get("new") == 1
+        clock.advance(500)
+        assert cache.get_batch(["key", "new"], max_staleness=0) == [None, None]
+        assert cache.get("for ever") == 2
+        cache.close()
 
 
 def test_change_may_be_asynchronous_under_the_asynchronous_face(near, store):

@@ -261,7 +261,23 @@ def test_a_folder_that_does_not_exist_is_an_error_at_the_first_use(tmp_path):
     store.close()
 
 
-@pytest.mark.parametrize("bad", [0, 1000, -1, 1.5e9, True, "2GB", None])
+def test_without_a_budget_nothing_leaves(opened):
+    limited = opened(max_bytes=MEGABYTE)
+    for store in (limited.unlimited(), opened(max_bytes=None)):
+        keys = [b"%d" % n for n in range(40)]
+        values = [stored_entry(b"x" * 100_000)] * len(keys)
+        store.write(keys, values, None, LOG, keys)
+        assert store.fetch(keys, []).values == values
+        assert not store.may_evict()
+        again = pickle.loads(pickle.dumps(store))
+        assert not again.may_evict()
+        again.close()
+        store.close()
+    assert limited.may_evict()
+    assert opened().may_evict()
+
+
+@pytest.mark.parametrize("bad", [0, 1000, -1, 1.5e9, True, "2GB"])
 def test_a_budget_that_holds_nothing_is_refused(path, bad):
     with pytest.raises(ConfigError, match="max_bytes"):
         SQLiteStore(path, max_bytes=bad)

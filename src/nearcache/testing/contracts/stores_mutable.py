@@ -150,13 +150,22 @@ class MutableContract:
         assert handles().look([], GROUPS).epochs == [ABSENT, two]
         assert store.epochs(GROUPS, LONG) == [ABSENT, two]
 
-    @pytest.mark.parametrize("known", [True, False])
-    def test_a_bumped_epoch_lives_as_long_as_before(self, store, known):
-        if known:
-            store.epochs(GROUPS, LONG)
-        store.bump(GROUPS[0], ABSENT, LOG)
-        self.pass_time(store, SHORT)
-        assert store.epochs(GROUPS[:1], SHORT) == [ABSENT]
+    @pytest.mark.parametrize("before", [None, SHORT, LONG])
+    @pytest.mark.parametrize("least", [None, LONG])
+    def test_a_bumped_epoch_lives_on(self, store, before, least):
+        """A bump that is forgotten while a load runs would let the load's value stand."""
+        if before is not None:
+            store.epochs(GROUPS, before)
+        store.bump(GROUPS[0], ABSENT, LOG, least)
+        self.pass_time(store, 3 * SHORT)
+        assert store.look([], GROUPS[:1]).epochs == [ABSENT]
+
+    @pytest.mark.parametrize("before", [None, LONG])
+    def test_a_bump_never_shortens_a_life(self, store, before):
+        store.epochs(GROUPS, before)
+        store.bump(GROUPS[0], ABSENT, LOG, SHORT)
+        self.pass_time(store, 3 * SHORT)
+        assert store.look([], GROUPS[:1]).epochs == [ABSENT]
 
     # -- claim -----------------------------------------------------------------------------------
 
