@@ -1,10 +1,23 @@
 """Caches in two tiers for what AI agents pay for again and again."""
 
+from nearcache.caches.agents import AccessTier, AgentCredentials, TTLStrategy
 from nearcache.caches.embedder import AsyncCachedEmbeddingGenerator, CachedEmbeddingGenerator
 from nearcache.caches.embeddings import EmbeddingCache, create_embedding_cache
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
+from nearcache.caches.hot import HotMemoryCache
+from nearcache.caches.hot_async import AsyncHotMemoryCache
+from nearcache.caches.manager import CacheManager
+from nearcache.caches.manager_async import AsyncCacheManager
+from nearcache.caches.manager_stats import ManagerStats
+from nearcache.caches.memory_key import MemoryKey, MemoryType
 from nearcache.caches.near import NearCache
 from nearcache.caches.near_async import AsyncNearCache
+from nearcache.caches.retrieval import RetrievalCache
+from nearcache.caches.retrieval_async import AsyncRetrievalCache
+from nearcache.caches.retrieval_query import RetrievalQuery
+from nearcache.caches.short_term import ShortTermMemory
+from nearcache.caches.short_term_async import AsyncShortTermMemory
+from nearcache.caches.short_term_parts import PaginatedResult
 from nearcache.entry import MISSING, Loaded
 from nearcache.errors import (
     CacheError,
@@ -31,10 +44,17 @@ from nearcache.stores.sqlite import SQLiteStore
 
 __all__ = [
     "MISSING",
+    "AccessTier",
+    "AgentCredentials",
+    "AsyncCacheManager",
     "AsyncCachedEmbeddingGenerator",
     "AsyncEmbeddingCache",
+    "AsyncHotMemoryCache",
     "AsyncNearCache",
+    "AsyncRetrievalCache",
+    "AsyncShortTermMemory",
     "CacheError",
+    "CacheManager",
     "CachedEmbeddingGenerator",
     "ClosedError",
     "CodecError",
@@ -43,21 +63,30 @@ __all__ = [
     "CorruptEntry",
     "EmbeddingCache",
     "EmbeddingModel",
+    "HotMemoryCache",
     "LoadTimeout",
     "Loaded",
     "LoaderError",
+    "ManagerStats",
+    "MemoryKey",
     "MemoryStore",
+    "MemoryType",
     "NearCache",
     "Options",
+    "PaginatedResult",
     "RedisStore",
+    "RetrievalCache",
+    "RetrievalQuery",
     "SQLiteStore",
     "ShapeMismatch",
+    "ShortTermMemory",
     "Stats",
     "StoreCannotTell",
     "StoreError",
     "StoreReadOnly",
     "StoreTimeout",
     "StoreUnavailable",
+    "TTLStrategy",
     "UnknownFormat",
     "create_embedding_cache",
     "hash_content",

@@ -55,12 +55,15 @@ class Database:
         ]
         return found[:limit]
 
-    def changed(self) -> None:
-        """Note what every query finds from now on."""
+    def changed(self) -> list[Any]:
+        """Note what every query finds from now on; return the names of those that find another."""
+        others = []
         for one in QUERIES:
-            past, found = self.history[query_key(*one)], self.find(*one)
-            if past[-1][1] != found:
-                past.append((time.monotonic(), found))
+            name, found = query_key(*one), self.find(*one)
+            if self.history[name][-1][1] != found:
+                self.history[name].append((time.monotonic(), found))
+                others.append(name)
+        return others
 
     def named(self, results: list[Any], rng: random.Random) -> list[Any]:
         """The memories of a list as a loader may name them: here by their bare ids."""
@@ -124,11 +127,12 @@ class World:
                 memories[key] = [topic, memories[key][1] + 1]
                 said += ["memory_added"] if what == "move" else []  # it may match anew
         self.done[what] += 1
-        self.database.changed()
+        outdated = self.database.changed()
         for one in said:
             of = key if one == "memory_added" or rng.random() < 0.5 else key[1]
             worker.ask(do=one, of=of)
-        self.knows(worker)
+        for name in outdated:  # who has said it gives nothing of before
+            worker.floor[name] = len(self.database.history[name]) - 1
 
     def forget(self, worker: Worker) -> None:
         """Forget lists that are as good as ever."""
@@ -137,11 +141,6 @@ class World:
         of = self.rng.choice(ids if do == "invalidate_by_memory" else SCOPES)
         worker.ask(do=do, of=of)
         self.done[do] += 1
-
-    def knows(self, worker: Worker) -> None:
-        """From here on, a process that said what changed gives nothing of before."""
-        for name, past in self.database.history.items():
-            worker.floor[name] = len(past) - 1
 
     # -- what is asked -----------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from nearcache.caches.checks import Ttl
 from nearcache.caches.near_admin import NearAdmin
@@ -15,6 +15,9 @@ from nearcache.events import Subscriber
 from nearcache.near.policies.base import Policy
 from nearcache.options import Options
 from nearcache.stats import Stats
+
+if TYPE_CHECKING:
+    from nearcache.caches.cached import Decorator, Tags
 
 __all__ = ["NearCache"]
 
@@ -167,6 +170,24 @@ class NearCache(Generic[K, V]):
                 options=options,
             )
         )
+
+    def cached(
+        self,
+        *,
+        key: Callable[..., K] | None = None,
+        ttl: Ttl = ...,
+        tags: "Tags" = (),
+    ) -> "Decorator":
+        """Return a decorator that keeps what a function returns; sync and async functions alike.
+
+        key, tags: functions of the same arguments (tags may be a plain list). Without a key one is
+            made of the function's name and its arguments, if they are of the plain kinds.
+
+        The function has ``.cache`` and ``.invalidate(*args)`` then. None is a value.
+        """
+        from nearcache.caches.cached import decorate
+
+        return decorate(self, key, ttl, tags)
 
     # -- put and forget ----------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from nearcache.options import Options, check_staleness, effective_ttl
 from nearcache.stats import Stats
 
 if TYPE_CHECKING:
+    from nearcache.caches.cached import Decorator, Tags
     from nearcache.caches.checks import Ttl
     from nearcache.caches.near import NearCache
 
@@ -276,6 +277,24 @@ class AsyncNearCache(Generic[K, V]):
             await self._tiers.answer.get(self._io, batch, loader, life)
         finally:  # what was answered before a failure counts
             self._tiers.count(batch)
+
+    def cached(
+        self,
+        *,
+        key: Callable[..., K] | None = None,
+        ttl: "Ttl" = ...,
+        tags: "Tags" = (),
+    ) -> "Decorator":
+        """Return a decorator that keeps what a function returns; sync and async functions alike.
+
+        key, tags: functions of the same arguments (tags may be a plain list). Without a key one is
+            made of the function's name and its arguments, if they are of the plain kinds.
+
+        The function has ``.cache`` and ``.invalidate(*args)`` then. None is a value.
+        """
+        from nearcache.caches.cached import decorate
+
+        return decorate(self, key, ttl, tags)
 
     # -- put ---------------------------------------------------------------------------------
 
