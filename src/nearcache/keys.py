@@ -221,6 +221,12 @@ def check_key(key: object) -> Key:
             raise ConfigError(msg)
         # what a subclass says of itself decides nothing here
         return str.__str__(key) if isinstance(key, str) else bytes(memoryview(key))
+    if type(key) is tuple and key:
+        for part in key:
+            if type(part) is not str:
+                break
+        else:
+            return key
     if isinstance(key, tuple) and len(key):
         return tuple(_check_part(part) for part in tuple.__iter__(key))
     msg = f"a key is a str, bytes, or a tuple of them, not empty; not {key!r}"
@@ -314,6 +320,21 @@ class ValueKeys:
             msg = f"a key has at most {_LONGEST_KEY} bytes as stored, not {len(encoded)}"
             raise ConfigError(msg)
         return self._prefixes[crc32(encoded) % BUCKETS] + encoded + b"."
+
+    def length(self, key: Key) -> int:
+        """Return how long the stored name of a checked key is, nearly; escapes are not counted.
+
+        Raises: ConfigError for a key that is too long.
+        """
+        if type(key) is str:
+            size = len(key)
+        else:
+            size = 0
+            for part in key:
+                if type(part) is not str:
+                    return len(self.name(key))
+                size += 2 + len(part)
+        return self._bucket_prefix + size + 2 if size < _LONGEST_KEY // 4 else len(self.name(key))
 
     def values(self, keys: Sequence[Key]) -> list[bytes]:
         """Return the stored name of each key."""

@@ -32,7 +32,7 @@ def implied_tags(inner: Key) -> tuple[str, str]:
 
 def user_tags(tags: object) -> list[str]:
     """Return what the cache below calls a user's tags."""
-    return [f"t:{tag}" for tag in check_tags(tags)]
+    return [] if tags == () else [f"t:{tag}" for tag in check_tags(tags)]
 
 
 def split_tags(keys: Iterable[Key]) -> tuple[list[str], dict[Key, list[str]]]:

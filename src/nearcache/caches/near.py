@@ -75,6 +75,7 @@ class NearCache(Generic[K, V]):
         self._tiers = tiers
         self._twin: AsyncNearCache[K, V] = AsyncNearCache._face(tiers, BlockingIO())
         self._near_value = self._twin.near_value
+        self._put_alone = self._twin.put_alone
 
     @classmethod
     def _face(cls, tiers: ValueTiers) -> "NearCache[K, V]":
@@ -196,7 +197,8 @@ class NearCache(Generic[K, V]):
 
         Raises: CodecError for what the codec cannot write; nothing is written then.
         """
-        run(self._twin.put(key, value, ttl, tags))
+        if not self._put_alone(key, value, ttl, tags):
+            run(self._twin.put(key, value, ttl, tags))
 
     def put_batch(
         self,

@@ -6,6 +6,7 @@ The blocking class (``caches/near.py``) drives the same coroutines by hand.
 import inspect
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -23,7 +24,7 @@ from nearcache.errors import ConfigError
 from nearcache.events import Subscriber
 from nearcache.keys import check_key, check_tags
 from nearcache.near.policies.base import Policy
-from nearcache.options import Options, check_staleness, effective_ttl
+from nearcache.options import Options, check_staleness, check_ttl, effective_ttl
 from nearcache.stats import Stats
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class AsyncNearCache(Generic[K, V]):
         self._clock = tiers.engine.clock
         self._bound = shelf.bound
         self._find = shelf.finder()
+        plain = Freshness(jitter=0.0)
+        self._is_alone = shelf.tracked is None and replace(shelf.freshness, negative=0.0) == plain
         self._cells = shelf.hits.cell
         self._events = tiers.engine.events
 
@@ -264,7 +267,7 @@ class AsyncNearCache(Generic[K, V]):
         return ValueBatch(
             shelf,
             [check_key(key) for key in keys],
-            [shelf.tag(tag) for tag in check_tags(tags)],
+            shelf.tags(tags),
             staleness=seconds,
             life=life,
             wants=None if options is None else Freshness.of(options),
@@ -303,7 +306,19 @@ class AsyncNearCache(Generic[K, V]):
 
         Raises: CodecError for what the codec cannot write; nothing is written then.
         """
-        await self._put([(key, value)], ttl, tags)
+        if not self.put_alone(key, value, ttl, tags):
+            await self._put([(key, value)], ttl, tags)
+
+    def put_alone(self, key: Any, value: Any, ttl: "Ttl" = ..., tags: Sequence[str] = ()) -> bool:
+        """Put a value where there is no store; say whether that could be done the quick way."""
+        tiers = self._tiers
+        if not self._is_alone or tiers.engine.closed or value is None or value is MISSING:
+            return False
+        life = tiers.ttl if ttl is ... else check_ttl(ttl)
+        if life == 0 or type(key) not in _KEY_TYPES:
+            return False
+        shelf = tiers.shelf
+        return shelf.put_alone(check_key(key), value, life, shelf.tags(tags) if tags else ())
 
     async def put_batch(
         self,

@@ -59,9 +59,14 @@ class ValueTiers(Tiers):
         engine = Engine(
             near, store, shelves=lambda: [shelf], share=share, options=options, clock=clock
         )
-        shelf.lock = lambda: engine.flights.lock
         self.answer = Answer(engine)
-        engine.after_fork.append(self.answer.start_anew)
+
+        def begin() -> None:
+            shelf.flights = engine.flights
+            self.answer.start_anew()
+
+        begin()
+        engine.after_fork.append(begin)
         return engine
 
     def stats(self) -> Stats:

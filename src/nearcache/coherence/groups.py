@@ -65,6 +65,7 @@ class Group:
         "_last",
         "bumped",
         "digest",
+        "dropped",
         "epoch",
         "lives_until",
         "name",
@@ -84,6 +85,7 @@ class Group:
         self.ticket = 0
         self.bumped = 0
         self._last: bytes | None = None
+        self.dropped = False
         self.seen, self.seen_at = b"", float("inf")
 
     def note(self, token: bytes, now: float) -> None:
@@ -106,6 +108,11 @@ class Group:
         self.ticket += 1
         self.lives_until = float("-inf")
 
+    def drop(self) -> None:
+        """Never know a token again: who still holds this object would not hear of its end."""
+        self.dropped = True
+        self.forget()
+
     def was_another(self, token: bytes) -> bool:
         """Say whether ``token`` is not the one that was known last, if any was."""
         return self._last is not None and token != self._last
@@ -115,7 +122,8 @@ class Group:
         if token != self._last:
             self._last = token
         assert self._last is not None, "a token was given"
-        self.token, self.epoch, self.read_at = self._last, epoch, read_at
+        if not self.dropped:
+            self.token, self.epoch, self.read_at = self._last, epoch, read_at
         return self._last
 
 
@@ -131,6 +139,7 @@ class Groups:
 
     def __init__(self) -> None:
         self._groups: dict[bytes, Group] = {}
+        self.by_tag: dict[str, Group] = {}
         self.bumps = 0
         self._lock = threading.Lock()
 
@@ -148,10 +157,17 @@ class Groups:
                 group = self._groups.setdefault(name, Group(name, digest))
         return group
 
+    def name(self, tag: str, group: Group) -> None:
+        """Remember the group of a tag, as long as it is one of ours."""
+        with self._lock:
+            if self._groups.get(group.name) is group:
+                self.by_tag[tag] = group
+
     def _drop_oldest(self) -> None:
         # who is dropped will not hear of changes, so nobody may go on believing it
+        self.by_tag.clear()
         for name in list(self._groups)[: _MOST // 10]:
-            self._groups.pop(name).forget()
+            self._groups.pop(name).drop()
 
     def bump(self, group: Group) -> None:
         """Note that this process forgets a group: ``bumped`` is its number among ``bumps``."""

@@ -1,7 +1,6 @@
 """Any values on their way through the tiers: the near tier, the names and the batch of one call."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import nullcontext
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +8,7 @@ from nearcache.codecs.base import MISSING_KIND, NONE_KIND, Codec
 from nearcache.codecs.values import Envelope, decode_value, encode_value
 from nearcache.coherence.groups import Group, Groups, digest_of_group
 from nearcache.coherence.link import ALWAYS, DEAD, Epoch
+from nearcache.engine.flights import FlightTable
 from nearcache.engine.held import (
     END,
     EPOCH,
@@ -134,14 +134,31 @@ class ValueShelf:
         self.label = keys.space.decode()
         self.groups = Groups()
         self.everything = self.groups.group(keys.groups[0])
-        self.lock: Callable[[], Any] = nullcontext  # the flight table's, once there is one
+        self.flights = FlightTable()  # the engine's, once there is one
         self.hits = NearHits()
         self.tracked: Tracked | None = None
 
     def tag(self, tag: str) -> Group:
         """Return the group of a tag."""
-        digest = digest_of_group(tag.encode("utf-8", "surrogatepass"))
-        return self.group(digest)
+        group = self.groups.by_tag.get(tag)
+        if group is None:
+            group = self.group(digest_of_group(tag.encode("utf-8", "surrogatepass")))
+            self.groups.name(tag, group)
+        return group
+
+    def tags(self, tags: Sequence[str]) -> Sequence[Group]:
+        """Return the groups of tags.
+
+        Raises: ConfigError for what is no list of tags.
+        """
+        known = self.groups.by_tag
+        if type(tags) is list or type(tags) is tuple:
+            try:
+                # each has been checked before
+                return list(dict.fromkeys([known[tag] for tag in tags]))
+            except (KeyError, TypeError):
+                pass
+        return [self.tag(tag) for tag in check_tags(tags)]
 
     def group(self, digest: bytes) -> Group:
         """Return the group of a digest."""
@@ -150,6 +167,28 @@ class ValueShelf:
     def near_key(self, key: Key) -> Hashable:
         """Return where the near tier keeps a key."""
         return self.near.near_key(self.name, key)
+
+    def put_alone(self, key: Key, value: Any, life: float | None, groups: Sequence[Group]) -> bool:
+        """Keep a value where there is no store, the quick way; say whether that could be done.
+
+        Raises: CodecError for what the codec cannot write.
+        """
+        codec, now = self.codec, self.clock()
+        payload = codec.encode(value)
+        size = len(payload)
+        end = 0.0 if life is None else now + life
+        soft = end - self.bound if end else NO_END[0]
+        pairs = self.pairs_alone(groups) if groups else ()
+        if codec.shares(value):
+            held = [value, None, b"", ALWAYS, now, pairs, size, soft, end]
+        else:
+            held = [payload, codec.decode, b"", ALWAYS, now, pairs, size, soft, end]
+        size += self.keys.length(key) + _KEY_BYTES + _HELD_BYTES
+        with self.flights.lock:
+            if len(self.flights):  # somebody may be loading it
+                return False
+            self.near.tier.put(self.near_key(key), held, end, size)
+            return True
 
     def put_near(self, name: bytes, key: Key, held: Held, end: float) -> int:
         """Keep a copy near; return how many others left."""
@@ -196,7 +235,7 @@ class ValueShelf:
         end = slide(held, now, life, self.bound)
         if self.tracked is not None:
             self.tracked.touch(name, life)
-        with self.lock():
+        with self.flights.lock:
             found = self.near.tier.peek(self.near_key(key))
             if found is not None and found[0] is held:  # nobody forgot it meanwhile
                 self.put_near(name, key, held, end)

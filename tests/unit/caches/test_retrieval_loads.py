@@ -169,6 +169,22 @@ def test_fifty_callers_are_one_load(retrieval, store):
     assert len(calls) == 1
 
 
+def test_what_is_loaded_after_a_change_is_kept(retrieval, face, store):
+    """However soon after it: the change was over before the load began."""
+    cache, loads = retrieval(face, store), []
+
+    def load():
+        loads.append(1)
+        return [len(loads)], ["m1"]
+
+    for version in range(1, 4):
+        assert cache.get_or_load("q", load, "ada") == [version]
+        assert cache.get_or_load("q", load, "ada") == [version]
+        assert cache.get("q", "ada", max_staleness=0) == [version]
+        cache.memory_changed("m1")
+    assert len(loads) == 3
+
+
 # -- changed during the load -----------------------------------------------------------------------
 
 CHANGES = {
