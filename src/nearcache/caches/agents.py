@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from nearcache.errors import ConfigError
 
@@ -61,13 +62,11 @@ def check_name(what: str, name: object) -> str:
 
 
 def require(credentials: object, tier: AccessTier, what: str) -> AgentCredentials:
-    """Return credentials that allow something.
+    """Return credentials that allow something, as plain values.
 
     Raises: PermissionError, which names the tier needed.
     """
-    if not isinstance(credentials, AgentCredentials):
-        msg = f"credentials is an AgentCredentials, not {type(credentials).__name__}"
-        raise ConfigError(msg)
+    credentials = _plain(credentials)
     if credentials.tier < tier:
         msg = (
             f"to {what} takes the tier {tier.name};"
@@ -75,3 +74,19 @@ def require(credentials: object, tier: AccessTier, what: str) -> AgentCredential
         )
         raise PermissionError(msg)
     return credentials
+
+
+def _plain(credentials: object) -> AgentCredentials:
+    # asked of the type: an object may say that it is of any class
+    if not issubclass(type(credentials), AgentCredentials):
+        msg = f"credentials is an AgentCredentials, not {type(credentials).__name__}"
+        raise ConfigError(msg)
+    given: Any = credentials
+    try:
+        who, tier = given.agent_id, given.tier
+    except AttributeError as error:
+        msg = f"credentials are incomplete: {error}"
+        raise ConfigError(msg) from error
+    if type(given) is AgentCredentials and type(who) is str and who and type(tier) is AccessTier:
+        return given
+    return AgentCredentials(who, tier)

@@ -1,8 +1,9 @@
 """What users may give: refused with a sentence before it has any effect."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from nearcache.engine.rows import as_floats
 from nearcache.errors import CodecError, ConfigError, ShapeMismatch
 from nearcache.keys import EmbeddingModel
 
-__all__ = ["Floats", "Model", "Ttl", "check_texts", "check_vectors", "digest_of"]
+__all__ = ["Floats", "Model", "Ttl", "check_pairs", "check_texts", "check_vectors", "digest_of"]
 
 Floats = NDArray[np.float32]
 Model = str | EmbeddingModel
@@ -39,6 +40,27 @@ def check_texts(texts: Sequence[str]) -> Sequence[str]:
             raise ConfigError(msg)
     # the plain text of a subclass: its own __eq__ and __hash__ decide nothing here
     return [str.__str__(text) for text in texts]
+
+
+def check_pairs(items: object) -> Iterator[tuple[Any, Any]]:
+    """Return the (key, value) pairs of a mapping or of a list or stream of pairs."""
+    if isinstance(items, Mapping):
+        return iter(items.items())
+    if (
+        isinstance(items, (str, bytes))
+        or not isinstance(items, Iterable)
+        or isinstance(items, type)
+    ):
+        msg = f"items is a mapping or (key, value) pairs, not {items!r}"
+        raise ConfigError(msg)
+    return map(_check_pair, items)
+
+
+def _check_pair(pair: object) -> tuple[Any, Any]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        msg = f"items is a mapping or (key, value) pairs; {pair!r} is no pair"
+        raise ConfigError(msg)
+    return pair[0], pair[1]
 
 
 def digest_of(content_hash: object) -> bytes:

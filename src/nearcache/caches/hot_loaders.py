@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
+from nearcache.caches.checks import check_pairs
 from nearcache.caches.memory_key import MemoryKey, inner_key
 from nearcache.caches.near import NearCache
 from nearcache.caches.near_async import AsyncNearCache
@@ -46,19 +47,10 @@ def split_tags(keys: Iterable[Key]) -> tuple[list[str], dict[Key, list[str]]]:
 def by_implied_tags(items: Any) -> dict[tuple[str, str], dict[Key, Any]]:
     """Return pairs or a mapping, its keys checked, in parts that imply the same tags."""
     parts: dict[tuple[str, str], dict[Key, Any]] = {}
-    for key, value in _pairs(items):
+    for key, value in check_pairs(items):
         inner = inner_key(key)
         parts.setdefault(implied_tags(inner), {})[inner] = value
     return parts
-
-
-def _pairs(items: Any) -> Iterable[tuple[Any, Any]]:
-    if isinstance(items, Mapping):
-        return items.items()
-    if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
-        msg = f"items is a mapping or (key, value) pairs, not {type(items).__name__}"
-        raise ConfigError(msg)
-    return items
 
 
 @overload
@@ -71,13 +63,13 @@ def pairs_of(cache: Any, items: Any) -> Any:
     """Return the pairs of a mapping, of pairs, or of what a function returns, sync or async."""
     if isinstance(cache, NearCache):
         given = _given(items)
-        return _pairs(BlockingIO._promised(given) if inspect.isawaitable(given) else given)
+        return check_pairs(BlockingIO._promised(given) if inspect.isawaitable(given) else given)
     return _awaited_pairs(items)
 
 
 async def _awaited_pairs(items: Any) -> Any:
     given = _given(items)
-    return _pairs(await given if inspect.isawaitable(given) else given)
+    return check_pairs(await given if inspect.isawaitable(given) else given)
 
 
 def _given(items: Any) -> Any:

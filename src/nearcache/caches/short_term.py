@@ -14,7 +14,7 @@ from nearcache.caches.agents import (
     check_name,
     require,
 )
-from nearcache.caches.checks import Ttl
+from nearcache.caches.checks import Ttl, check_pairs
 from nearcache.caches.inner import ask_store, io_of, near_face, near_value_of
 from nearcache.caches.near import NearCache
 from nearcache.caches.short_term_parts import (
@@ -142,7 +142,7 @@ class ShortTermMemory:
         with self._timed("stash_batch"):
             agent = require(credentials, AccessTier.CONTRIBUTOR, "stash").agent_id
             life = check_ttl(ttl)
-            pairs = items.items() if isinstance(items, Mapping) else items
+            pairs = check_pairs(items)
             values = {(agent, check_name("key", key)): value for key, value in pairs}
             self._cache.put_batch(values, life)
             self._written()
@@ -163,25 +163,18 @@ class ShortTermMemory:
         to leave things as they are. What it raises passes unchanged.
 
         agent_id: whose key it is, if it is not the agent's own.
-        ttl: seconds from now on; if it is not given, those of WORKING_RESULTS.
+        ttl: seconds from now on; without it the value keeps its end, and a new one has the seconds
+            of WORKING_RESULTS.
         """
         with self._timed("update"):
             place = self._place(key, credentials, agent_id)
-            self._may_update(credentials, place[0])
+            _may_update(credentials, place[0])
             if not callable(fn):
                 msg = f"fn is called with the value that is there; {fn!r} cannot be called"
                 raise ConfigError(msg)
-            life = TTLStrategy.WORKING_RESULTS if ttl is ... else ttl
-            value = self._cache.update(place, fn, life)
+            value = self._cache.update(place, fn, ttl)
             self._written()
             return value
-
-    @staticmethod
-    def _may_update(credentials: AgentCredentials, agent_id: str) -> None:
-        if agent_id in (credentials.agent_id, SHARED):
-            require(credentials, AccessTier.CONTRIBUTOR, "update")
-        else:
-            require(credentials, AccessTier.VALIDATOR, "update another agent's key")
 
     def _written(self) -> None:
         self._parts.written(io_of(self._cache))
@@ -365,3 +358,11 @@ class ShortTermMemory:
 
     def __reduce__(self) -> tuple[object, ...]:
         return remake, (type(self), self._parts.travelling())
+
+
+def _may_update(credentials: AgentCredentials, agent_id: str) -> None:
+    mine = require(credentials, AccessTier.OBSERVER, "update").agent_id
+    if agent_id in (mine, SHARED):
+        require(credentials, AccessTier.CONTRIBUTOR, "update")
+    else:
+        require(credentials, AccessTier.VALIDATOR, "update another agent's key")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fnmatch import translate
 from typing import Any, NamedTuple
 
-from nearcache.caches.agents import check_name
+from nearcache.caches.agents import TTLStrategy, check_name
 from nearcache.caches.timings import Timings
 from nearcache.caches.values import ValueTiers
 from nearcache.clock import Clock, monotonic
@@ -78,7 +78,8 @@ class ShortTermParts:
                 "type": None,
                 "max_entries": size if enabled else 0,
                 "max_bytes": None,
-                "ttl": None,
+                # of an update that finds nothing and names no life; whoever stashes does
+                "ttl": float(TTLStrategy.WORKING_RESULTS),
                 "policy": "lru",
                 "options": replace(options, on_store_error="raise"),
                 "record": True,

@@ -30,6 +30,7 @@ log = logging.getLogger("nearcache")
 
 _AT_ONCE = 500  # heads per request
 _MOST_TOUCHED = 10_000  # names that wait to be prolonged; who is left out is read again
+_GATHER, _MANY = 0.003, 100  # seconds in which a few names become several, for one look
 _RETRY = 0.2  # seconds between attempts to deliver what is queued
 _IDLE = 1.0  # seconds until a thread with nothing to look at ends
 _NEVER = float("-inf")
@@ -58,6 +59,7 @@ class Lookout:
         self._lock = threading.Lock()
         self._looking = threading.Lock()
         self._news = threading.Event()
+        self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
     def held(self, key: Any) -> Held | None:
@@ -231,6 +233,7 @@ class Lookout:
         with self._lock:
             self.waiting.clear()
             self.touched.clear()
+            self._closed.set()
         if self._looking.acquire(timeout=_IDLE):
             self._looking.release()
 
@@ -244,6 +247,10 @@ def _look_again(lookout_ref: "ref[Lookout]") -> None:
         busy = False
         try:
             if lookout.look():
+                closed, few = lookout._closed, len(lookout.waiting) < _MANY
+                del lookout
+                if few:
+                    closed.wait(_GATHER)
                 continue
             busy = lookout.deliver()
         except Exception:  # a bug; but what is looked at later must not suffer from it

@@ -176,7 +176,7 @@ def test_what_is_no_list_of_keys_is_refused(hot, face, keys):
         hot(face).get_batch(keys)
 
 
-@pytest.mark.parametrize("items", [A, "ab", None, 1])
+@pytest.mark.parametrize("items", [A, "ab", None, 1, [(A,)], [(A, 1, 2)], [A], [(A, 1), 5]])
 def test_what_is_no_list_of_pairs_is_refused(hot, face, items):
     with pytest.raises(ConfigError, match="pairs"):
         hot(face).put_batch(items)

@@ -145,6 +145,21 @@ def test_a_value_lives_as_long_as_was_said(face):
     one.close()
 
 
+def test_an_update_that_names_no_life_leaves_a_value_its_own(face):
+    clock = ManualClock()
+    one = memory_with_clock(clock, MemoryStore(clock=clock), face)
+    one.stash("week", 0, ANN, TTLStrategy.CONFLICT_CONTEXT)
+    one.stash("for ever", 0, ANN, None)
+    one.stash("session", 0, ANN, TTLStrategy.SESSION)
+    for key in ("week", "for ever", "session"):
+        assert one.update(key, lambda value: value + 1, ANN) == 1
+    clock.advance(1801)
+    assert one.retrieve_batch(["week", "for ever", "session"], ANN) == {"week": 1, "for ever": 1}
+    clock.advance(604_800)
+    assert one.retrieve_batch(["week", "for ever"], ANN) == {"for ever": 1}
+    one.close()
+
+
 def test_a_life_of_nothing_keeps_nothing_nor_what_was_there(memory, face, store):
     one = memory(face, store)
     one.stash("key", 1, ANN)
@@ -540,6 +555,10 @@ def test_what_is_no_key_is_refused_before_any_effect(memory, face, use):
         lambda one: one.stash("a", 2, ANN, ttl=-1),
         lambda one: one.stash("a", 2, ANN, ttl="1"),
         lambda one: one.stash_batch({"a": 2}, ANN, ttl=float("nan")),
+        lambda one: one.stash_batch("ab", ANN),
+        lambda one: one.stash_batch(None, ANN),
+        lambda one: one.stash_batch([("a", 2), ("b",)], ANN),
+        lambda one: one.stash_batch([("a", 2), ("b", 2, 3)], ANN),
         lambda one: one.update("a", 2, ANN),
         lambda one: one.stash("a", 2, "ann"),
         lambda one: one.retrieve("a", None),

@@ -1,6 +1,7 @@
 """ShortTermMemory: who may do what, and that no name reaches what is another agent's."""
 
 import itertools
+from contextlib import suppress
 
 import pytest
 
@@ -206,6 +207,38 @@ def test_what_a_name_says_of_itself_decides_nothing(memory, face, store):
 
 
 # -- credentials -------------------------------------------------------------------------------
+
+
+class Pretender:
+    """What says that it is the credentials of a steward."""
+
+    agent_id, tier, roles = "bob", AccessTier.STEWARD, ()
+    __class__ = AgentCredentials
+
+
+def forged() -> list[object]:
+    claims_any_id = agent("ann")
+    object.__setattr__(claims_any_id, "agent_id", Liar("ann"))
+    claims_a_tier = agent("ann", AccessTier.OBSERVER)
+    object.__setattr__(claims_a_tier, "tier", 9)
+    return [claims_any_id, claims_a_tier, object.__new__(AgentCredentials), Pretender()]
+
+
+@pytest.mark.parametrize("number", range(4), ids=["any id", "any tier", "empty", "pretender"])
+def test_forged_credentials_reach_nothing(memory, face, number):
+    one = memory(face)
+    one.stash("key", "bob's", BOB)
+    credentials = forged()[number]
+    with pytest.raises((ConfigError, PermissionError)):
+        one.update("key", lambda _: "taken", credentials, "bob")
+    for use in (
+        lambda: one.stash("key", "taken", credentials),
+        lambda: one.delete("key", credentials),
+        lambda: one.clear_working_memory(credentials),
+    ):
+        with suppress(ConfigError, PermissionError):
+            use()
+    assert one.retrieve("key", BOB) == "bob's"
 
 
 @pytest.mark.parametrize(
