@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nearcache.errors import ConfigError
 
 __all__ = [
+    "FOR_EVER",
     "Options",
     "check_count",
     "check_staleness",
@@ -19,7 +20,7 @@ __all__ = [
 ]
 
 
-_FOR_EVER = 100 * 365.25 * 86400  # what is longer is no limit: no server could count it
+FOR_EVER = 100 * 365.25 * 86400  # what is longer is no limit: no server could count it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +148,7 @@ def check_ttl(ttl: object) -> float | None:
         msg = f"ttl is seconds (0 stores nothing) or None for no limit, not {ttl!r}"
         raise ConfigError(msg)
     seconds: Any = ttl
-    return None if seconds > _FOR_EVER else float(seconds)
+    return None if seconds > FOR_EVER else float(seconds)
 
 
 def _is_nan(number: Real) -> bool:

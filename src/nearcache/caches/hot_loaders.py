@@ -63,7 +63,7 @@ def pairs_of(cache: Any, items: Any) -> Any:
     """Return the pairs of a mapping, of pairs, or of what a function returns, sync or async."""
     if isinstance(cache, NearCache):
         given = _given(items)
-        return check_pairs(BlockingIO._promised(given) if inspect.isawaitable(given) else given)
+        return check_pairs(BlockingIO()._promised(given) if inspect.isawaitable(given) else given)
     return _awaited_pairs(items)
 
 

@@ -381,6 +381,8 @@ class AsyncNearCache(Generic[K, V]):
             now = engine.clock()
             if ttl is ...:
                 batch.life = batch.life_left(now)
+                if batch.life is not None and batch.life <= 0:
+                    continue  # it ended while change() ran: there is nothing to follow from
             batch.keep_tags()
             landing = batch.given([after], now, Ends(batch.life, 0.0))
             if await engine.swap(self._io, batch, landing):

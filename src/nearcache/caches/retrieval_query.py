@@ -23,6 +23,7 @@ __all__ = ["RetrievalQuery", "check_ids", "memory_tag", "query_key", "scope_tag"
 _DEEPEST = 64
 _LONGEST_SCOPE = 16 * 1024  # bytes
 _NO_SCOPE = "n:"
+_UNCHANGING = frozenset((str, bytes, int, float, bool, type(None)))
 
 
 class RetrievalQuery(Mapping[str, Any]):
@@ -32,14 +33,21 @@ class RetrievalQuery(Mapping[str, Any]):
     dataclasses of them.
     """
 
-    __slots__ = ("_parameters", "form")
+    __slots__ = ("_form", "_parameters")
 
     def __init__(self, text: str, **parameters: Any) -> None:
         if not isinstance(text, str):
             msg = f"the text of a RetrievalQuery is a str, not {text!r}; or give a mapping"
             raise ConfigError(msg)
         self._parameters = {"text": text, **parameters}
-        self.form = canonical(self._parameters)
+        form = canonical(self._parameters)
+        # of what may change until it is asked for the form is taken then
+        self._form = form if all(type(v) in _UNCHANGING for v in parameters.values()) else None
+
+    @property
+    def form(self) -> bytes:
+        """The bytes that stand for these parameters."""
+        return self._form or canonical(self._parameters)
 
     def __getitem__(self, name: str) -> Any:
         return self._parameters[name]

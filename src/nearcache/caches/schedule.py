@@ -36,13 +36,18 @@ class Schedule:
             msg = f"cleanup_interval is a positive, finite number of seconds, not {interval!r}"
             raise ConfigError(msg)
         self._work = WeakMethod(work)
-        self._thread: threading.Thread | None = None
-        self._ended = threading.Event()
-        self._end: finalize[..., Any] = finalize(self, self._ended.set)
+        self._end: finalize[..., Any] | None = None
         self._start_anew()
 
     def _start_anew(self) -> None:
         self._lock, self._pid = threading.Lock(), os.getpid()
+        self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+
+    def _look_where(self) -> None:
+        """Begin anew in a forked child: what threads of the parent held is held for ever there."""
+        if self._pid != os.getpid():
+            self._start_anew()
 
     @property
     def running(self) -> bool:
@@ -52,8 +57,7 @@ class Schedule:
 
     def start(self) -> None:
         """Begin, an interval from now; once is enough."""
-        if self._pid != os.getpid():  # another thread of the parent may have held the lock
-            self._start_anew()
+        self._look_where()
         with self._lock:
             if self.running:
                 return
@@ -65,16 +69,24 @@ class Schedule:
                 daemon=True,
             )
             owner: Any = getattr(self._work(), "__self__", None)
-            self._end.detach()
-            self._end = finalize(owner, ended.set)  # at the interpreter's exit, too
+            if self._end is not None:
+                self._end.detach()
+            self._end = finalize(owner, _end, ended, self._pid)  # at the interpreter's exit, too
             self._thread.start()
 
     def stop(self) -> None:
         """End, and wait for the call that is under way; once is enough."""
-        thread = self._thread
-        self._ended.set()
+        self._look_where()
+        with self._lock:
+            thread = self._thread
+            self._ended.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+
+
+def _end(ended: threading.Event, pid: int) -> None:
+    if pid == os.getpid():  # in a child another thread may have held the event's lock
+        ended.set()
 
 
 def _again_and_again(work: WeakMethod[Any], interval: float, ended: threading.Event) -> None:

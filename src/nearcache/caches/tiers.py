@@ -97,6 +97,7 @@ class Tiers:
 
     def view(self, part: str) -> Self:
         """Return the same tiers under a sub-namespace."""
+        self.space.inside(part)  # refuses what names none
         with self._lock:
             inner = self.views.get(part)
             if inner is None:

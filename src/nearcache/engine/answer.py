@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from nearcache.engine.flights import Flight
 from nearcache.engine.io import IO, Loader
 from nearcache.engine.rows import ABSENT
+from nearcache.engine.timely import Timely
 from nearcache.engine.trip import Trip
 from nearcache.engine.warn import Warnings
 from nearcache.errors import ClosedError, LoadTimeout, StoreError
@@ -92,25 +93,14 @@ class Answer:
         if wants.soft is None and wants.hard is None:
             await self._part(io, batch, left, loader, life)
             return
-        part = batch.part(left)
-
-        async def load(io: IO) -> None:
-            await engine.resolve(io, part, loader, life)
-
-        work = io.aside(load, loader)
-        if wants.soft is not None and not await io.ended(work, wants.soft):
-            late = await self._stand_in(io, batch, left)
+        timely = Timely(engine, io, batch, left, loader, life)
+        if wants.soft is not None and not await timely.wait(wants.soft):
+            late = await self._stand_in(io, batch, self._unanswered(batch, left))
             if not late:
                 return
-        before = wants.soft or 0.0
-        if wants.hard is not None and not await io.ended(work, wants.hard - before):
+        if not await timely.wait(wants.hard):
             msg = f"a load of {batch.shelf.label} took longer than {wants.hard:g} s; it goes on"
             raise LoadTimeout(msg)
-        await io.ended(work, None)
-        try:
-            work.result()
-        finally:
-            batch.take(left, part)
 
     @staticmethod
     def _unanswered(batch: "ValueBatch", positions: Sequence[int]) -> list[int]:

@@ -116,10 +116,10 @@ class Engine:
             # each other's keys for ever
             wanted = []
             for other, positions in theirs.items():
-                wanted += await self._join(io, other, batch, positions, loader, life)
+                wanted += await self.join(io, other, batch, positions, loader, life)
             wanted.sort()
 
-    async def _join(
+    async def join(
         self,
         io: IO,
         other: Flight,
@@ -127,8 +127,9 @@ class Engine:
         positions: list[int],
         loader: Loader | None,
         life: float | None,
+        seconds: float | None = None,
     ) -> list[int]:
-        """Wait for another call's flight; return the positions to try again."""
+        """Wait for another call's flight, so long at most; return the positions to try again."""
         reading = loader is None
         if other.behind:
             look = Trip(self, io, Flight(batch.shelf.name, io.loop), batch, loader, life)
@@ -136,7 +137,7 @@ class Engine:
             if reading or not positions:
                 return []
         keys = [batch.keys[i] for i in positions]
-        waited = await io.wait(other, lambda: other.settled(keys, reading=reading))
+        waited = await io.wait(other, lambda: other.settled(keys, reading=reading), seconds)
         if other.stranded:
             self.flights.finish(other, keys)
         elif not waited:
@@ -261,7 +262,8 @@ class Engine:
         self.counters.add(invalidations=len(handles))
         self.events.emit("invalidate", shelf.label, len(handles))
         self._raise_if_strict(error)
-        return max(stored, near)
+        # of a record only the store knows: a near copy may be behind
+        return stored if shelf.record else max(stored, near)
 
     async def forget_group(self, io: IO, group: Any, shelves: Sequence[Any]) -> int:
         """Forget a group: a model, a tag, everything; return how many entries left near."""

@@ -20,7 +20,7 @@ from nearcache.coherence.groups import Group
 from nearcache.coherence.link import Epoch
 from nearcache.entry import MISSING
 from nearcache.errors import UnknownFormat
-from nearcache.options import Options
+from nearcache.options import FOR_EVER, Options
 
 __all__ = [
     "DECODE",
@@ -85,7 +85,7 @@ class Freshness:
     @property
     def grace(self) -> float:
         """How long a value is kept after it expired."""
-        return max(self.stale, self.fail_safe)
+        return min(max(self.stale, self.fail_safe), FOR_EVER)
 
     def set_ends(self, held: Held, now: float, end: float, bound: float) -> float:
         """Note when a fresh copy ends (monotonic, 0 for never); return its second end."""

@@ -122,9 +122,15 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 class BlockingIO:
-    """Waits that block the calling thread."""
+    """Waits that block the calling thread.
+
+    home: the event loop of whoever asked for the work, where what a loader promises is kept.
+    """
 
     loop = None
+
+    def __init__(self, home: asyncio.AbstractEventLoop | None = None) -> None:
+        self._home = home
 
     async def store(self, ask: Callable[..., T], *arguments: Any) -> T:
         """Ask here."""
@@ -142,9 +148,10 @@ class BlockingIO:
         finally:
             ABOARD.reset(token)
 
-    @staticmethod
-    def _promised(promise: Awaitable[Any]) -> Any:
-        """Keep a promise on the private loop."""
+    def _promised(self, promise: Awaitable[Any]) -> Any:
+        """Keep a promise on the loop where it is at home, or on the private one."""
+        if self._home is not None and self._home.is_running():
+            return asyncio.run_coroutine_threadsafe(_kept(promise), self._home).result()
         try:
             loop = _private_loop()
         except RuntimeError:  # at the interpreter's exit no thread can be started
@@ -193,7 +200,7 @@ class BlockingIO:
 
     def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]], _loader: Loader) -> Aside:
         """Do it in a thread."""
-        return _in_a_thread(work)
+        return _in_a_thread(work, BlockingIO(self._home))
 
     async def ended(self, work: Aside, seconds: float | None) -> bool:
         """Block."""
@@ -344,12 +351,16 @@ class AsyncIO:
         """
         if loader.is_async:
             return self._kept(asyncio.get_running_loop().create_task(work(self)))
-        return _in_a_thread(work)
+        return _in_a_thread(work, BlockingIO(asyncio.get_running_loop()))
 
     async def ended(self, work: Aside, seconds: float | None) -> bool:
         """Suspend; a caller that is cancelled leaves the work alone."""
         assert isinstance(work, (asyncio.Task, Future)), "it is from aside()"
-        waited = asyncio.wrap_future(work) if isinstance(work, Future) else work
+        if isinstance(work, asyncio.Task):
+            waited: asyncio.Future[Any] = work
+        else:
+            waited = asyncio.wrap_future(work)
+            waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen
         return bool((await asyncio.wait((waited,), timeout=seconds))[0])
 
     def _kept(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
@@ -421,13 +432,13 @@ def _aside(work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
         threading.Thread(target=drive, name="nearcache-aside", daemon=True).start()
 
 
-def _in_a_thread(work: Callable[[IO], Coroutine[Any, Any, None]]) -> "Future[None]":
+def _in_a_thread(work: Callable[[IO], Coroutine[Any, Any, None]], io: BlockingIO) -> "Future[None]":
     """Do work in a thread, in the caller's context."""
     done: Future[None] = Future()
 
     def drive() -> None:
         try:
-            run(work(BlockingIO()))
+            run(work(io))
         except BaseException as error:  # noqa: BLE001  whoever waits gets it
             done.set_exception(error)
         else:

@@ -81,11 +81,12 @@ class Lookout:
             self.waiting.update(dict.fromkeys(names))
             self._start()
 
-    def touch(self, name: bytes, seconds: float) -> None:
+    def touch(self, names: Sequence[bytes], seconds: float) -> None:
         """Let a background thread tell the store that a sliding value was read."""
+        about = float(f"{1.005 * seconds:.2e}")  # so that many are of one life
         with self._lock:
             if len(self.touched) < _MOST_TOUCHED:
-                self.touched[name] = seconds
+                self.touched.update(dict.fromkeys(names, about))
             self._start()
 
     def _start(self) -> None:
@@ -115,8 +116,10 @@ class Lookout:
 
     async def _prolong(self, io: IO, touched: dict[bytes, float]) -> None:
         """Let sliding values live on, all of one life at once."""
-        for seconds in set(touched.values()):
-            names = [name for name, life in touched.items() if life == seconds]
+        by_life: dict[float, list[bytes]] = {}
+        for name, seconds in touched.items():
+            by_life.setdefault(seconds, []).append(name)
+        for seconds, names in by_life.items():
             for at in range(0, len(names), _AT_ONCE):
                 await self._access.glance(io, "touch", names[at : at + _AT_ONCE], seconds)
 
@@ -232,8 +235,10 @@ class Lookout:
         """Look at nothing more, and let the look that is being taken end."""
         with self._lock:
             self.waiting.clear()
-            self.touched.clear()
+            touched, self.touched = self.touched, {}
             self._closed.set()
+        if touched:
+            run(self._prolong(BlockingIO(), touched))
         if self._looking.acquire(timeout=_IDLE):
             self._looking.release()
 

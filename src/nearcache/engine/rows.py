@@ -44,6 +44,8 @@ class Ends(NamedTuple):
 class RowShelf:
     """One model in one namespace: its names, and the dimension all its vectors have."""
 
+    record = False
+
     def __init__(self, space: str, keys: ModelKeys, dimensions: int | None, label: str) -> None:
         self.name: Hashable = (space, keys.identity)
         self.space = space

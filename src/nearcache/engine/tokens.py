@@ -124,7 +124,7 @@ class Tokens:
                 return False
             token = made[0]
         batch.everything = token
-        if not await self.know(io, batch, batch.life):
+        if not await self.know(io, batch, batch.kept_for):
             return False
         for held in batch.held:
             if held is not None:
@@ -144,7 +144,7 @@ class Tokens:
         if not tags:
             return True
         groups = list(tags)
-        tokens = await self.made(io, groups, batch.life, epoch)
+        tokens = await self.made(io, groups, batch.kept_for, epoch)
         now = await self._access.ask(io, "now")
         if tokens is None or now is None:
             return False

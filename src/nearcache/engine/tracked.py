@@ -32,7 +32,7 @@ from nearcache.coherence.link import DEAD, Epoch, Link, State
 from nearcache.engine.access import Access
 from nearcache.engine.bells import Bells
 from nearcache.engine.flights import ABSENT, Flight, Landed
-from nearcache.engine.held import EPOCH, GROUPS, HELD_VERSION, Held, kept_for
+from nearcache.engine.held import END, EPOCH, GROUPS, HELD_VERSION, Held, kept_for
 from nearcache.engine.io import IO, BlockingIO
 from nearcache.engine.links import link_of
 from nearcache.engine.lookout import Lookout
@@ -190,9 +190,18 @@ class Tracked:
             self.lookout.suspend(held)
             self.lookout.verify([name])
 
-    def touch(self, name: bytes, life: float) -> None:
-        """Tell the store, by and by, that a sliding value was read."""
-        self.lookout.touch(name, kept_for(life))
+    def touch(self, name: bytes, held: Held) -> None:
+        """Tell the store, by and by, that a sliding value was read; its groups live on, too."""
+        names = [name, *(group.name for group, _ in held[GROUPS])]
+        self.lookout.touch(names, kept_for(-held[END]))
+
+    async def forget_seen(self, io: IO, batch: ValueBatch, positions: Sequence[int]) -> None:
+        """Forget values of which a loader has just said that they are no more."""
+        found = [i for i in positions if batch.seen[i]]
+        if found:
+            versions = [batch.seen[i] for i in found]
+            keys = batch.keys_at(found)
+            await self.access.attempt(io, "revoke", keys, self._shelf.keys.log, versions)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -214,7 +223,7 @@ class Tracked:
     async def read(self, io: IO, batch: ValueBatch, positions: Sequence[int]) -> Fetched | None:
         """Read values; and the tokens of groups that are not known."""
         epoch = batch.epoch = self.tokens.epoch
-        if batch.tags and not await self.tokens.know(io, batch, batch.life):
+        if batch.tags and not await self.tokens.know(io, batch, batch.kept_for):
             return None
         everything = self._shelf.everything
         token = everything.token  # before the question is asked whether it is known
@@ -355,10 +364,11 @@ class Tracked:
         if not await self.tokens.know_loaded(io, batch, landing, epoch):
             return None
         # after a long load the epochs of its tags must still outlive it
-        until = self._engine.clock() + batch.life if batch.life is not None else float("inf")
+        kept_for = batch.kept_for
+        until = float("inf") if kept_for is None else self._engine.clock() + kept_for
         short = [group for group in batch.tags if group.lives_until < until]
         if short:
-            await self.tokens.made(io, short, batch.life, epoch)
+            await self.tokens.made(io, short, kept_for, epoch)
         expected = [token] * len(landing.positions)
         answers = await self._commit(io, batch, landing, expected, epoch)
         # where its lease was gone the key was forgotten during the load: kept nowhere
@@ -457,8 +467,8 @@ class Tracked:
             self.access.superseded(batch.keys)
             return None
         batch.held = [None] * len(batch.held)
-        if self._shelf.record or batch.overtaken:
-            return error
+        if self._shelf.record or batch.expected is not None:
+            return error  # one that is late replaces only what it followed from
         # the store may hold an older value, or get this one late: both are forgotten there
         tried = [batch.tried.get(key, b"") for key in batch.keys]
         self.access.queue_texts(batch.keys, tried)
@@ -503,40 +513,43 @@ class Tracked:
         return failed
 
     async def seen(self, io: IO, batch: ValueBatch) -> bool:
-        """Read values, and what a write has to replace to follow from them; False for no answer."""
+        """Read values that others are to follow from; False for no answer.
+
+        That is also the answer while the store may still have what was forgotten.
+        """
         fetched = await self.read(io, batch, range(len(batch.keys)))
-        if fetched is None:
+        if fetched is None or self.access.undelivered:
             return False
         batch.accept(range(len(batch.keys)), fetched)
         batch.expected = list(batch.seen)
-        absent = [i for i, version in enumerate(batch.seen) if not version]
+        return True
+
+    async def _swap(
+        self, io: IO, batch: ValueBatch, landing: ValueLanding, expected: list[bytes]
+    ) -> StoreError | None:
+        """Write where the store still has what the values follow from.
+
+        Where there was nothing, a token of its absence is taken only now: it is a lease, and what
+        is followed from takes its time. A value that came meanwhile is no token::
+
+            us                              another process
+            look: nothing
+                                            writes v1
+            expect: v1, which is 8 bytes long
+        """
+        epoch = self.tokens.epoch
+        absent = [i for i, version in enumerate(expected) if not version]
         if absent:
             token, lease = os.urandom(TOKEN_BYTES), self._engine.options.lease
             names = batch.keys_at(absent)
             tokens = await self.access.ask(io, "expect", names, token, lease)
             if tokens is None:
-                return False
-            for i, expected in zip(absent, tokens, strict=True):
-                batch.expected[i] = expected
-        return True
-
-    async def _swap(
-        self, io: IO, batch: ValueBatch, landing: ValueLanding, expected: Sequence[bytes]
-    ) -> StoreError | None:
-        """Write where the store still has what the values follow from.
-
-        A value that came between the look and the token of its absence is not what was seen::
-
-            us                              another process
-            look: nothing
-                                            writes v1
-            expect: v1, which is 8 bytes long and no token
-        """
-        epoch = self.tokens.epoch
-        seen = zip(batch.seen, expected, strict=True)
-        if any(not version and len(there) != TOKEN_BYTES for version, there in seen):
-            batch.overtaken = True
-            return self._overtaken()
+                return self._refused()
+            if any(len(one) != TOKEN_BYTES for one in tokens):
+                batch.overtaken = True
+                return self._overtaken()
+            for i, one in zip(absent, tokens, strict=True):
+                expected[i] = one
         groups = [self._shelf.everything, *batch.tags]
         if not await self.tokens.take(io, batch, epoch):
             return self._refused()
@@ -619,7 +632,7 @@ class Tracked:
             with self._engine.flights.lock:
                 self._shelf.groups.bump(group)
             self._tell([group.name])
-        if error is not None:
+        if error is not None and not self._shelf.record:
             self.access.queue_group(group.name, b"")
             self.lookout.wake()
         return error

@@ -212,21 +212,36 @@ class Trip:
         if self.life == 0:
             landing = landing.only(set())
         nothing = batch.nothing(positions)
+        unkept = sorted({*nothing, *positions} - set(landing.positions))
+        if unkept:
+            await self._forget(unkept, token)
         if nothing:
             keys_of_nothing = batch.keys_at(nothing)
             engine.flights.land(self.flight, dict.fromkeys(keys_of_nothing, NOTHING))
             gone = set(nothing)
             positions = [i for i in positions if i not in gone]
-        if token is not None and engine.sharing is not None:
-            unkept = sorted({*nothing, *positions} - set(landing.positions))
-            if unkept:
-                keys_unkept = batch.keys_at(unkept)
-                await engine.sharing.access.attempt(self.io, "release", keys_unkept, token)
         if token is None or engine.sharing is None:
             self._settle(positions, landing)
         else:
             kept = await self._fill(engine.sharing, landing, token)
             self._settle(positions, *kept)
+
+    async def _forget(self, positions: list[int], token: bytes | None) -> None:
+        """Keep nothing at these positions, nor what had expired there and might stand in."""
+        engine, batch = self.engine, self.batch
+        keys = batch.keys_at(positions)
+        if engine.sharing is not None and token is not None:
+            await engine.sharing.access.attempt(self.io, "release", keys, token)
+        if not batch.changes:
+            return
+        handles = {batch.keys[i]: batch.handles[i] for i in positions}
+
+        def drop(ours: set[bytes]) -> None:
+            engine.near.drop(batch.shelf.name, [handles[key] for key in ours])
+
+        engine.flights.install(self.flight, keys, drop)
+        if batch.shelf.tracked is not None:
+            await batch.shelf.tracked.forget_seen(self.io, batch, positions)
 
     async def _fill(self, sharing: "Sharing", landing: Any, token: bytes) -> list[Any]:
         """Write what was loaded; return what may be near.

@@ -24,6 +24,7 @@ from nearcache.engine.held import (
     Pairs,
     hold,
     is_expired,
+    kept_for,
     slide,
     slides,
     value_of,
@@ -226,7 +227,8 @@ class ValueShelf:
         if held[VALUE] is MISSING:
             wants.set_ends(held, fetched.sent, end, self.bound)
         else:
-            wants.set_first_end(held, end, life or self.ttl, self.bound)
+            left = envelope.expiry - fetched.now
+            wants.set_first_end(held, end, min(life or self.ttl or left, left), self.bound)
         return fetched.sent + (envelope.dead_at - fetched.now)
 
     def slide_near(self, name: bytes, key: Key, held: Held) -> None:
@@ -234,7 +236,7 @@ class ValueShelf:
         now, life = self.clock(), -held[END]
         end = slide(held, now, life, self.bound)
         if self.tracked is not None:
-            self.tracked.touch(name, life)
+            self.tracked.touch(name, held)
         with self.flights.lock:
             found = self.near.tier.peek(self.near_key(key))
             if found is not None and found[0] is held:  # nobody forgot it meanwhile
@@ -282,7 +284,7 @@ class ValueOne:
         shelf = self.shelf
         end = shelf.set_far_ends(held, envelope, fetched, shelf.freshness, shelf.ttl)
         if end is not None and slides(held) and shelf.tracked is not None:
-            shelf.tracked.touch(self.keys[0], -held[END])
+            shelf.tracked.touch(self.keys[0], held)
         self.held.append(held)
         self.everything = token
         return end
@@ -371,6 +373,13 @@ class ValueBatch:
         self._places: dict[bytes, int] = {}
 
     @property
+    def kept_for(self) -> float | None:
+        """How long the groups of its values have to live: as long as these may be found."""
+        if self.life is None:
+            return None
+        return kept_for(self.life) if self.wants.sliding else self.life + self.wants.grace
+
+    @property
     def fresh(self) -> bool:
         """Whether it must be read from the store now, whoever else is reading."""
         return self.staleness == 0
@@ -454,11 +463,13 @@ class ValueBatch:
         forgotten, too.
         """
         (held,) = self.held
-        if held is not None:
+        if held is not None and held[VALUE] is not MISSING:
             self.seen_pairs = held[GROUPS]
             self.seen_everything = self.everything
             self.tags = [group for group, _ in self.seen_pairs]
             self.pairs = self.seen_pairs
+        elif self.shelf.tracked is None:  # as they are now, after change()
+            self.pairs = self.shelf.pairs_alone(self.tags)
 
     def life_left(self, now: float) -> float | None:
         """Return the seconds that the value which was seen has left, or slides by; None: no end."""
@@ -474,7 +485,7 @@ class ValueBatch:
         if self.seen_everything not in (b"", self.everything):
             return False
         if self.shelf.tracked is None:
-            return all(group.token is token for group, token in self.seen_pairs)
+            return all(group.token is token for group, token in self.pairs)
         return not self.seen_pairs or self.pairs == self.seen_pairs
 
     def _peeked(self) -> list[Held | None]:
@@ -552,7 +563,7 @@ class ValueBatch:
             here.append(i)
             expires.append(end)
             if slides(held) and self.shelf.tracked is not None:
-                self.shelf.tracked.touch(self.keys[i], -held[END])
+                self.shelf.tracked.touch(self.keys[i], held)
             elif fetched.sent - self.shelf.bound >= held[SOFT] and held[VALUE] is not MISSING:
                 self.due.add(i)
         return (ValueLanding(here, expires) if here else None), damaged

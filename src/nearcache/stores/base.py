@@ -331,7 +331,7 @@ class Store(Protocol):
         """
 
     def touch(self, keys: Sequence[bytes], seconds: float) -> None:
-        """Let values that have a limited life live at least ``seconds`` from now.
+        """Let values, and epochs, that have a limited life live at least ``seconds`` from now.
 
         Does nothing where more than nine tenths of that are left, for who listens may hear of it;
         and nothing where there is no value, or it has no limit.

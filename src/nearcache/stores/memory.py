@@ -350,6 +350,9 @@ class MemoryStore:
                 value, expiry = self._values.get(key, (b"", None))
                 if expiry is not None and now < expiry < now + 0.9 * seconds:
                     self._values[key] = (value, now + seconds)
+                token, expiry = self._epochs.get(key, (b"", None))
+                if expiry is not None and now < expiry < now + 0.9 * seconds:
+                    self._epochs[key] = (token, now + seconds)
 
     def scan(
         self, start: Start, cursor: int, count: int, *, leases: bool = False

@@ -249,10 +249,15 @@ def test_early_refresh_draws_its_moment(bench):
     keys = [f"k{n}" for n in range(200)]
     for key in keys:
         cache.get_or_load(key, lambda key=key: calls.append(key) or "v")
-    bench.clock.advance(6.25)  # half of the half of the window in which the moments lie
-    for key in keys:
-        cache.get_or_load(key, lambda: "new")
-    until(lambda: 40 < sum(cache.get(key) == "new" for key in keys) < 160)
+    bench.clock.advance(6.25)  # the moments lie between 5 and 7.5
+
+    def renewed():
+        for key in keys:
+            cache.get_or_load(key, lambda: "new")
+        return sum(cache.get(key) == "new" for key in keys)
+
+    until(lambda: renewed() > 40)
+    assert renewed() < 160
 
 
 # -- fail-safe ---------------------------------------------------------------------------------
@@ -497,9 +502,9 @@ def test_a_sliding_life_goes_on_while_it_is_read(bench, face):
 
 
 def kept(bench, key):
-    (end,) = [
-        end for name, (_, end) in bench.store._values.items() if b":k:s" + key.encode() in name
-    ]
+    """How many seconds the store keeps a key from now on."""
+    mine = f":k:s{key}.".encode()
+    (end,) = [end for name, (_, end) in bench.store._values.items() if name.endswith(mine)]
     return end - bench.clock()
 
 
@@ -596,3 +601,136 @@ def test_options_that_make_no_sense_are_refused(given, cure):
 def test_vectors_never_grow_old(given):
     with pytest.raises(ConfigError, match="never does"):
         EmbeddingCache(options=Options(**given))
+
+
+# -- found by attacks ----------------------------------------------------------------------------
+
+
+def test_nothing_stands_in_once_the_loader_said_that_it_is_gone(bench, face):
+    for end in (MISSING, Loaded("v", ttl=0)):
+        cache = bench.cache(stale_while_revalidate=1000.0, fail_safe=1000.0)
+        answers = ["v", end]
+        assert cache.get_or_load("key", lambda a=answers: a.pop(0)) == "v"
+        bench.clock.advance(11)
+        assert cache.get_or_load("key", lambda a=answers: a.pop(0)) == "v"
+        until(lambda a=answers: not a)
+
+        def broken():
+            raise Broken
+
+        def gone(cache=cache):
+            bench.clock.advance(2)
+            try:
+                cache.get_or_load("key", broken)
+            except Broken:
+                return True
+            return False
+
+        until(gone)
+        assert cache.get("key") is None
+        assert bench.other(stale_while_revalidate=1000.0).get("key") is None
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_a_loader_that_hangs_takes_one_thread_however_many_want_it(bench, kind):
+    given = {"soft": {"loader_soft_timeout": 0.001}, "hard": {"loader_timeout": 0.001}}[kind]
+    cache, source = bench.cache(fail_safe=1000.0, **given), Source()
+    until(lambda: load_or_not(cache, source))
+    bench.clock.advance(11)
+    source.gate.clear()
+    calls, before = source.calls, threading.active_count()
+    for _ in range(30):
+        assert load(cache, source, "sync") == f"v{calls}"
+    assert threading.active_count() <= before + 4
+    source.gate.set()
+    until(lambda: cache.get("key") == f"v{calls + 1}")
+
+
+def load_or_not(cache, source):
+    try:
+        return load(cache, source, "sync")
+    except LoadTimeout:
+        return None
+
+
+def test_what_a_plain_function_promises_is_kept_on_the_caller_s_loop():
+    async def main(options):
+        cache = near_with_clock(ManualClock(), face="async", options=options).thing
+        here = asyncio.get_running_loop()
+
+        async def fetch():
+            return asyncio.get_running_loop() is here
+
+        assert await cache.get_or_load("key", lambda: fetch())
+        await cache.close()
+
+    asyncio.run(main(Options(loader_timeout=10.0)))
+
+
+@pytest.mark.parametrize("tags", ["of the call", "of the loader"])
+def test_tags_last_as_long_as_what_stands_in(bench, tags):
+    cache = bench.cache(fail_safe=1000.0)
+    if tags == "of the call":
+        cache.get_or_load("key", lambda: "v", tags=["tag"])
+    else:
+        cache.get_or_load("key", lambda: Loaded("v", tags=["tag"]))
+    bench.clock.advance(500)
+
+    def broken():
+        raise Broken
+
+    assert cache.get_or_load("key", broken) == "v"
+    assert bench.other(fail_safe=1000.0).get_or_load("key", broken) == "v"
+    cache.invalidate_by_tag("tag")
+    with pytest.raises(Broken):
+        cache.get_or_load("key", broken)
+
+
+def test_the_tags_of_a_sliding_value_live_as_long_as_it_does(face):
+    bench = Bench(face, "memory")
+    cache = bench.cache(sliding=True)
+    cache.put("key", "v", tags=["tag"])
+    for _ in range(10):
+        bench.clock.advance(6)
+        assert cache.get("key") == "v"
+        until(lambda: not cache._tiers.shelf.tracked.lookout.touched)
+        until(lambda: kept(bench, "key") >= 10)
+    assert bench.cache(sliding=True).get("key") == "v"
+    for one in bench.made:
+        one.close()
+
+
+def test_closing_prolongs_what_was_read(face):
+    bench = Bench(face, "memory")
+    cache = bench.cache(sliding=True)
+    keys = [f"k{n}" for n in range(50)]
+    cache.put_batch(dict.fromkeys(keys, "v"))
+    bench.clock.advance(6)
+    assert cache.get_batch(keys) == ["v"] * 50
+    cache.close()
+    assert all(kept(bench, key) >= 10 for key in keys)
+
+
+def test_a_short_life_is_not_early_all_its_time(face):
+    bench = Bench(face, "memory")
+    one, two, calls = bench.cache(ttl=300.0, early_refresh=0.5), None, []
+    two = bench.cache(ttl=300.0, early_refresh=0.5)
+
+    def short():
+        calls.append(1)
+        return Loaded("v", ttl=20.0)
+
+    for _ in range(20):
+        for cache in (one, two):
+            assert cache.get_or_load("key", short) == "v"
+    assert len(calls) == 1
+    for cache in bench.made:
+        cache.close()
+
+
+@pytest.mark.parametrize("grace", [1e12, 1e18, 1e300])
+def test_a_grace_without_end_is_stored(one_server, grace):
+    with NearCache(one_server.url, namespace="near", options=Options(fail_safe=grace)) as cache:
+        cache.put("key", "v")
+        assert cache.get("key", max_staleness=0) == "v"
+        assert cache.get_stats().store_errors == 0

@@ -1,12 +1,23 @@
 """NearCache.update: the next value follows from the present one, and no update is lost."""
 
+import threading
+import time
+from contextlib import contextmanager
+
 import pytest
 
-from embedders import in_threads
+from embedders import in_threads, until
 from near_fixtures import SPACE, begun, linked, near_caches, near_with_clock
 from nearcache import MISSING, AsyncNearCache, MemoryStore, Options
 from nearcache.caches.values import ValueTiers
-from nearcache.errors import CodecError, ConfigError, CorruptEntry, StoreError, StoreUnavailable
+from nearcache.errors import (
+    CodecError,
+    ConfigError,
+    CorruptEntry,
+    StoreError,
+    StoreReadOnly,
+    StoreUnavailable,
+)
 from nearcache.testing import ChaosStore, ManualClock
 
 near = pytest.fixture(near_caches)
@@ -267,3 +278,130 @@ def test_a_damaged_record_is_an_error_and_stays(damage):
     cache.put("key", "written anew")
     assert cache.get("key") == "written anew"
     cache.close()
+
+
+# -- what updates must not do to others -----------------------------------------------------------
+
+
+def test_an_update_that_changes_nothing_holds_no_load_up(near, face, shared):
+    cache = begun(near, face, shared)
+    assert cache.update("key", lambda _: MISSING) is None
+    with pytest.raises(ZeroDivisionError):
+        cache.update("key", lambda _: 1 / 0)
+    with in_time():
+        assert cache.get_or_load("key", lambda: "loaded") == "loaded"
+
+
+@contextmanager
+def in_time():
+    """Fail where somebody waits for a lease, of which there is none."""
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < Options().lease / 2
+
+
+def test_change_may_take_longer_than_a_lease(near, face, shared):
+    cache, calls = near(face, shared, options=Options(lease=0.1)), []
+
+    def slow(value):
+        calls.append(value)
+        assert not threading.Event().wait(0.25)  # longer than the lease
+        return one_more(value)
+
+    assert cache.update("key", slow) == 1
+    assert calls == [None]
+
+
+@pytest.mark.parametrize("method", ["look", "commit_and_look"])
+def test_an_update_that_failed_deletes_nothing(near, face, method):
+    store = ChaosStore(MemoryStore())
+    cache = begun(near, face, store)
+    cache.put("key", 5, tags=["tag"])
+    store.fail(1.0, methods=[method])
+    with pytest.raises(StoreError):
+        cache.update("key", one_more)
+    store.calm()
+    assert cache.get_stats().undelivered == 0
+    assert near("sync", store).get("key", max_staleness=0) == 5
+
+
+def test_the_tags_of_a_value_that_takes_the_place_of_an_absence_hold(near, face, store):
+    cache = near(face, store, options=Options(negative_ttl=50.0))
+    cache.get_or_load("key", lambda: MISSING, tags=["absent"])
+    assert cache.update("key", one_more, tags=["tag"]) == 1
+    cache.invalidate_by_tag("absent")
+    assert cache.get("key") == 1
+    cache.invalidate_by_tag("tag")
+    assert cache.get("key") is None
+
+
+def test_a_tag_that_is_forgotten_while_a_first_value_is_made_does_not_forget_it(near, face, store):
+    cache = near(face, store)
+    sync = cache.as_sync() if face == "async" else cache
+
+    def change(value):
+        sync.invalidate_by_tag("tag")
+        return one_more(value)
+
+    assert cache.update("key", change, tags=["tag"]) == 1
+    assert cache.get("key") == 1
+
+
+def test_a_value_that_ends_while_change_runs_is_not_followed_from(face):
+    for store, grace in ((None, 0.0), (None, 50.0), ("memory", 0.0), ("memory", 50.0)):
+        clock = ManualClock()
+        there = MemoryStore(clock=clock) if store else None
+        options = Options(link_timeout=1e6, fail_safe=grace)
+        cache, seen = near_with_clock(clock, there, face, options=options), []
+        cache.put("key", 1, ttl=10.0)
+
+        def change(value, clock=clock, seen=seen):
+            seen.append(value)
+            clock.advance(11)
+            return one_more(value)
+
+        assert cache.update("key", change) == 1
+        assert seen[0] == 1
+        assert set(seen[1:]) == {None}
+        assert cache.get("key") == 1
+        cache.close()
+
+
+def test_an_update_is_refused_while_a_forgetting_waits(near, face):
+    store = ChaosStore(MemoryStore())
+    cache = begun(near, face, store)
+    cache.put("key", 1)
+    store.fail(1.0, StoreReadOnly, methods=["revoke"])
+    cache.invalidate("key")
+    with pytest.raises(StoreUnavailable):
+        cache.update("key", one_more)
+    store.calm()
+    until(lambda: cache.get_stats().undelivered == 0)
+    assert cache.update("key", one_more) == 1
+
+
+def test_a_record_s_group_that_could_not_be_forgotten_is_not_forgotten_later():
+    store = ChaosStore(MemoryStore())
+    cache = record(store)
+    cache.put("key", "kept", tags=["tag"])
+    store.fail(1.0, methods=["bump"])
+    for forget in (lambda: cache.invalidate_by_tag("tag"), cache.clear):
+        with pytest.raises(StoreError):
+            forget()
+    store.calm()
+    assert cache.get_stats().undelivered == 0
+    assert cache.get("key", max_staleness=0) == "kept"
+    cache.close()
+
+
+def test_only_one_of_two_takes_a_record_away(shared):
+    one, two = record(shared), record(shared)
+    for cache in (one, two):
+        linked(cache)
+    for number in range(20):
+        key = f"task {number}"
+        one.put(key, "take me")
+        assert two.get(key) == "take me"
+        assert [one.invalidate(key), two.invalidate(key)] == [True, False]
+    one.close()
+    two.close()
