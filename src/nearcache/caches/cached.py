@@ -180,16 +180,22 @@ class _Derived:
     """A key made of a function's qualified name and the arguments of a call.
 
     However they are passed, equal arguments of one type give one key; 1, 1.0 and True give three.
-    It is the same in every process and under every version of Python.
+    It is the same in every process and under every version of Python. What a function takes from
+    around it is no part of it: closures that differ in that alone need a key of their own.
     """
 
     def __init__(self, function: Any, derive: Callable[[str, str], Any]) -> None:
-        self._name = f"{function.__module__}.{function.__qualname__}"
-        if "<lambda>" in self._name:
-            msg = "a lambda has no name of its own: give key="
+        name = getattr(function, "__qualname__", "<lambda>")
+        if "<lambda>" in name:
+            msg = f"{function!r} has no name of its own: give key="
             raise ConfigError(msg)
+        self._name = f"{function.__module__}.{name}"
         self._derive = derive
-        self._signature = inspect.signature(function)
+        try:
+            self._signature = inspect.signature(function)
+        except ValueError as error:  # some that are written in C
+            msg = f"{self._name} does not say what its arguments are: give key="
+            raise ConfigError(msg) from error
         self._named = [
             name
             for name, parameter in self._signature.parameters.items()

@@ -62,7 +62,7 @@ class Schedule:
             if self.running:
                 return
             ended = self._ended = threading.Event()
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=_again_and_again,
                 args=(self._work, self.interval, ended),
                 name="nearcache-cleanup",
@@ -72,7 +72,8 @@ class Schedule:
             if self._end is not None:
                 self._end.detach()
             self._end = finalize(owner, _end, ended, self._pid)  # at the interpreter's exit, too
-            self._thread.start()
+            thread.start()
+            self._thread = thread
 
     def stop(self) -> None:
         """End, and wait for the call that is under way; once is enough."""

@@ -284,7 +284,7 @@ class Tracked:
                 return None
             one = ValueOne(shelf, name, key)
             good_at = min(fetched.sent, everything.good_at)
-            end = one.read(data, fetched, token, epoch, good_at)
+            end = one.read(data, fetched, token, epoch, good_at, self.tokens.outdated)
             if end is None:
                 return None
 

@@ -270,18 +270,35 @@ class ValueOne:
         self.held: list[Held] = []
 
     def read(
-        self, data: bytes, fetched: Fetched, token: bytes, epoch: Epoch, good_at: float
+        self,
+        data: bytes,
+        fetched: Fetched,
+        token: bytes,
+        epoch: Epoch,
+        good_at: float,
+        outdated: Callable[[Sequence[Group]], Sequence[Group]],
     ) -> float | None:
-        """Take an entry; return when it ends, or None if it is not simply valid."""
+        """Take an entry; return when it ends, or None if it is not simply valid.
+
+        outdated: which of some groups have tokens that must be read first.
+        """
+        shelf, pairs = self.shelf, list[tuple[Group, bytes]]()
         try:
             envelope = decode_value(data, self.keys[0])
             left = envelope.expiry - fetched.now if envelope.expiry > 0 else 0.0
-            if envelope.everything != token or envelope.groups or left < 0:
+            if envelope.everything != token or left < 0:
                 return None
-            held = hold(self.shelf.codec, envelope, (), epoch, good_at)
+            for digest, written in envelope.groups:
+                group = shelf.group(digest)
+                known = group.token
+                if known is None or known != written or outdated((group,)):
+                    return None
+                pairs.append((group, known))
+                epoch = epoch if group.epoch is epoch else DEAD
+                good_at = min(good_at, group.good_at)
+            held = hold(shelf.codec, envelope, tuple(pairs), epoch, good_at)
         except CodecError:
             return None
-        shelf = self.shelf
         end = shelf.set_far_ends(held, envelope, fetched, shelf.freshness, shelf.ttl)
         if end is not None and slides(held) and shelf.tracked is not None:
             shelf.tracked.touch(self.keys[0], held)

@@ -20,6 +20,7 @@ from nearcache.stores.sqlite_file import SQLiteFile, abandon, close_all
 __all__ = ["SQLiteStream"]
 
 _STEP = 0.1
+_PATIENCE = 1.0
 
 
 class SQLiteStream:
@@ -36,7 +37,7 @@ class SQLiteStream:
         self._seen = 0  # the last entry of the log that was told
         self._version = -1
         self._pings = 0
-        weakref.finalize(self, close_all, self._connection, self._owner)
+        weakref.finalize(self, _close_at_end, self._connection, self._owner, self._lock)
 
     def open(self, prefixes: Sequence[bytes], seconds: float) -> None:
         """Open the file and stand at the end of its log."""
@@ -146,6 +147,20 @@ class SQLiteStream:
     def abandon(self) -> None:
         """Leave the connection alone: after a fork it is the parent's."""
         abandon(self._connection)
+
+
+def _close_at_end(
+    connection: deque[sqlite3.Connection], owner: list[int], lock: threading.Lock
+) -> None:
+    """Close what is left at the interpreter's exit, when the link's thread may be reading on it.
+
+    SQLite crashes where one thread closes a connection on which another executes.
+    """
+    if lock.acquire(timeout=_PATIENCE):
+        try:
+            close_all(connection, owner)
+        finally:
+            lock.release()
 
 
 def _ends(db: sqlite3.Connection) -> tuple[int, int]:

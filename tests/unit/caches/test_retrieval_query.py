@@ -239,3 +239,12 @@ def test_a_retrieval_query_is_a_mapping_that_can_be_a_key():
         RetrievalQuery("agents", limit=object())
     with pytest.raises(ConfigError, match="str"):
         RetrievalQuery(5)  # type: ignore[arg-type]
+
+
+def test_a_query_asks_for_what_its_parameters_are_when_it_is_asked():
+    cache = RetrievalCache()
+    query = RetrievalQuery("agents", types=["episodic"])
+    cache.put(query, ["an episode"], memory_ids=["1"])
+    query["types"].append("semantic")
+    assert cache.get(query) is None
+    assert cache.get(RetrievalQuery("agents", types=["episodic"])) == ["an episode"]

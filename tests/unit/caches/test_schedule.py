@@ -48,6 +48,19 @@ def test_it_works_again_and_again_until_it_is_stopped():
     schedule.stop()
 
 
+def test_starting_and_stopping_at_once_is_no_error():
+    schedule = Schedule(0.001, Work().do)
+
+    def start_or_stop(number):
+        for _ in range(500):
+            schedule.start() if number % 2 else schedule.stop()
+
+    in_threads(8, start_or_stop)
+    schedule.stop()
+    assert not schedule.running
+    assert not threads()
+
+
 def test_once_is_enough():
     work = Work()
     schedule = Schedule(60.0, work.do)

@@ -42,11 +42,8 @@ NEVER_AWAITED = {
     "wrap",
 }
 
-INTERNAL = {
-    "near_row",
-    "near_value",
-    "put_alone",
-}  # what other modules need of the asynchronous face
+# what other modules need of the asynchronous face
+INTERNAL = frozenset(("near_batch", "near_row", "near_value", "put_alone"))
 
 
 def twin(name: str) -> type[Any]:

@@ -1,6 +1,8 @@
 """The stream of changes from an SQLite file: gaps, files that go away, who is silent."""
 
 import sqlite3
+import threading
+import weakref
 
 import pytest
 
@@ -134,3 +136,23 @@ def test_a_stream_outlives_the_close_of_its_store(store, path, stream):
     other.revoke([KEY], LOG)
     eventually(lambda: names(stream, KEY) == [KEY], within=1)
     other.close()
+
+
+def test_at_the_interpreter_s_exit_it_waits_for_who_reads(path):
+    """SQLite crashes where one thread closes a connection on which another executes."""
+    stream = SQLiteStore(path).stream()
+    stream.open(PREFIXES, OPEN_SECONDS)
+    connection, end = stream._connection, finalizer_of(stream)
+    with stream._reading():
+        ending = threading.Thread(target=end)
+        ending.start()
+        ending.join(0.05)  # it would have closed it by now
+        assert len(connection) == 1
+    ending.join(30)
+    assert len(connection) == 0
+
+
+def finalizer_of(stream):
+    """What the interpreter calls at its exit for this stream."""
+    (end,) = [one for one in weakref.finalize._registry if (one.peek() or (None,))[0] is stream]
+    return end

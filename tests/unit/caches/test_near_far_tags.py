@@ -1,0 +1,44 @@
+"""A far hit of a value with tags is one question, once the tags' tokens are known."""
+
+import pytest
+
+from near_fixtures import linked, near_caches
+from nearcache import MemoryStore
+
+near = pytest.fixture(near_caches)
+
+
+class Counting(MemoryStore):
+    """A store that counts how often it is looked at for values."""
+
+    looks = 0
+
+    def look(self, keys, groups):
+        self.looks += bool(keys)  # a link looks at groups alone, behind its caches
+        return super().look(keys, groups)
+
+
+def test_a_far_hit_with_tags_is_one_question(near, face):
+    store = Counting()
+    writer, reader = near("sync", store), near(face, store)
+    linked(writer, reader)
+    for number in range(20):
+        writer.put(f"k{number}", number, tags=["a", "b"])
+    assert reader.get("k0") == 0  # learns the tokens
+    before = store.looks
+    assert [reader.get(f"k{number}") for number in range(1, 20)] == list(range(1, 20))
+    assert store.looks == before + 19
+    assert [reader.get(f"k{number}") for number in range(1, 20)] == list(range(1, 20))
+    assert store.looks == before + 19  # near
+
+
+def test_a_forgotten_tag_ends_what_was_read_that_way(near, face):
+    store = Counting()
+    writer, reader = near("sync", store), near(face, store)
+    linked(writer, reader)
+    for number in range(3):
+        writer.put(f"k{number}", number, tags=["a"])
+    assert reader.get("k0") == 0
+    assert reader.get("k1") == 1
+    reader.invalidate_by_tag("a")
+    assert [reader.get(f"k{number}") for number in range(3)] == [None] * 3
