@@ -9,8 +9,18 @@ from pathlib import Path
 from bench import machine, report
 
 NEAR = ("near.single", "near.batch", "near.memory", "near.cleanup", "near.curve")
-NAMES = (*NEAR, "sim", "redis_store", "sqlite_store", "coherence", "calls", "excite", "peers")
-GROUPS = {"near": NEAR, "memory": ("near.memory",)}  # names for several, and an old one
+NAMES = (
+    *NEAR,
+    "sim",
+    "redis_store",
+    "sqlite_store",
+    "coherence",
+    "memory",
+    "calls",
+    "excite",
+    "peers",
+)
+GROUPS = {"near": NEAR}  # names for several
 _RESULTS = Path(__file__).parent / "results"
 
 

@@ -58,6 +58,17 @@ class Task:
         return self.ready is None or self.hurried or self.ready()
 
 
+@dataclass(frozen=True)
+class Aside:
+    """What goes on beside a call."""
+
+    task: Task
+
+    def result(self) -> None:
+        if self.task.error is not None:
+            raise self.task.error
+
+
 class ScriptedIO:
     """The engine's port: every wait is a choice of the explorer's."""
 
@@ -113,6 +124,13 @@ class ScriptedIO:
 
     def background(self, work):
         self.world.start(work(self))
+
+    def aside(self, work, loader):
+        return Aside(self.world.start(work(self)))
+
+    async def ended(self, work, seconds):
+        await pause(lambda: work.task.done, patience=seconds or 0.0)
+        return work.task.done
 
     async def wait(self, flight, ready, seconds=None):
         await pause(ready, patience=seconds or 0.0)

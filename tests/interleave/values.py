@@ -6,8 +6,8 @@ each change, of each answer to a ping, the loss of the link and its return are c
 what the verifying thread would. A *nature* does the rest: time jumps, stores fail and hear late,
 lose what they have and are flushed, calls are cancelled, waits time out.
 
-Every value tells its version, who put it, and whether it has the tag. Whoever changes the source
-raises the version first. An answer is *stale* if it is older than a change
+Every value tells its version, who put it, whether it has the tag, and how many updates led to it.
+Whoever changes the source raises the version first. An answer is *stale* if it is older than a change
 
 - whose call had returned, in this process, when the call that got the answer began;
 - that had been delivered, anywhere, when a call that reads through began;
@@ -27,6 +27,7 @@ from interleave.explorer import Cancelled, Explorer, NoThread, Op, Programs, Scr
 from nearcache.caches.near_async import AsyncNearCache
 from nearcache.caches.values import ValueTiers
 from nearcache.coherence.link import Epoch, State
+from nearcache.engine.held import HELD_VERSION, is_expired, value_of
 from nearcache.engine.tracked import Tracked
 from nearcache.engine.values import HELD_VERSION, value_of
 from nearcache.entry import MISSING, Loaded

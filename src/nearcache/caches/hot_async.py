@@ -368,7 +368,8 @@ class AsyncHotMemoryCache(Generic[V]):
         """Return a decorator that keeps what a function returns; a plain or an asynchronous one.
 
         key: a function of the same arguments. Without it the function's qualified name is the type
-            and its arguments are the id, if they are str, bytes, numbers, bools, None or tuples.
+            and its arguments are the id, if they are str, bytes, numbers, bools, None or tuples;
+            so closures that differ only in what they took from around them need one.
         tags: a list, or a function of the same arguments that returns one.
 
         The decorated function has ``cache``, ``key(*args)`` and ``invalidate(*args)``.
