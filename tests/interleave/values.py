@@ -7,7 +7,8 @@ what the verifying thread would. A *nature* does the rest: time jumps, stores fa
 lose what they have and are flushed, calls are cancelled, waits time out.
 
 Every value tells its version, who put it, whether it has the tag, and how many updates led to it.
-Whoever changes the source raises the version first. An answer is *stale* if it is older than a change
+Whoever changes the source raises the version first. An answer is *stale* if it is older than a
+change
 
 - whose call had returned, in this process, when the call that got the answer began;
 - that had been delivered, anywhere, when a call that reads through began;
@@ -15,7 +16,8 @@ Whoever changes the source raises the version first. An answer is *stale* if it 
 - that had been delivered T before,
 
 a change being delivered once its call returned and it waits in no queue. Of two changes that
-overlap either may be the later one, so a value put by one of them is excused.
+overlap either may be the later one, so a value put by one of them is excused. What an update
+follows from was read through; one that is told that the store failed may have been made, or not.
 """
 
 import random
@@ -29,9 +31,8 @@ from nearcache.caches.values import ValueTiers
 from nearcache.coherence.link import Epoch, State
 from nearcache.engine.held import HELD_VERSION, is_expired, value_of
 from nearcache.engine.tracked import Tracked
-from nearcache.engine.values import HELD_VERSION, value_of
 from nearcache.entry import MISSING, Loaded
-from nearcache.errors import StoreTimeout
+from nearcache.errors import StoreError, StoreTimeout
 from nearcache.options import Options
 from nearcache.stores.base import EVERYTHING, PONG, Changed, version_of
 from nearcache.testing import ChaosStore, MemoryStore
@@ -72,14 +73,15 @@ class Value:
     version: int
     tagged: bool = False
     put: int = -1
+    updates: int = 0
 
     def __str__(self) -> str:
-        return f"{self.key} {self.version} {self.tagged:d} {self.put}"
+        return f"{self.key} {self.version} {self.tagged:d} {self.put} {self.updates}"
 
     @staticmethod
     def read(text: str) -> "Value":
-        key, version, tagged, put = text.split()
-        return Value(key, int(version), tagged == "1", int(put))
+        key, version, tagged, put, updates = text.split()
+        return Value(key, int(version), tagged == "1", int(put), int(updates))
 
 
 @dataclass(eq=False)
@@ -262,7 +264,11 @@ class Process:
         arguments = {
             "store": self.chaos, "namespace": "n", "codec": "json", "type": None,
             "max_entries": 100, "max_bytes": None, "ttl": setting.ttl, "policy": "lru",
-            "options": Options(lease=LEASE, link_timeout=T, max_batch=setting.max_batch),
+            "options": Options(
+                lease=LEASE, link_timeout=T, max_batch=setting.max_batch,
+                stale_while_revalidate=setting.stale, fail_safe=setting.stale,
+                early_refresh=setting.early,
+            ),
         }  # fmt: skip
         self.tiers = ValueTiers(arguments, clock=world.clock)
         self.shelf, self.engine = self.tiers.shelf, self.tiers.engine
@@ -315,10 +321,12 @@ class Process:
         self._hearing.done = True
 
     def near(self, key: str) -> tuple[str, bytes] | None:
-        """The value and version of a near copy that would be served now."""
+        """The value and version of a near copy that would be served now, and not to stand in."""
         held = self.shelf.near.tier.get(self.shelf.near_key(key))
         since = self.engine.clock() - self.shelf.bound
         if held is None or not self.shelf.servable(held, since):
+            return None
+        if is_expired(held, self.engine.clock()):
             return None
         return value_of(held), held[HELD_VERSION]
 
@@ -342,6 +350,8 @@ class Setting:
 
     processes: int = 2
     ttl: float | None = None
+    stale: float = 0.0  # seconds that what has expired may stand in
+    early: float = 0.0  # fraction of the ttl
     max_batch: int = 256
     linked: bool = True  # from the start
     coalesces: bool = False  # several changes of one name, heard late, are told once
@@ -363,6 +373,7 @@ class World(Explorer):
         self.changes: list[Change] = []
         self._undelivered: list[Change] = []
         self._read_through: list[tuple[int, Value]] = []
+        self.sure = self.unsure = 0  # updates that were made; that may have been
         self.choose: Callable[[Sequence[Task]], int] = lambda _: 0
         self.processes = [Process(self, number, setting) for number in range(setting.processes)]
         first = self.processes[0].shelf
@@ -415,6 +426,11 @@ class World(Explorer):
                 await self._change(face, io, call)
         except BadDay:
             self.note("process %d %s: the loader failed", process, op)
+        except StoreError as error:
+            if name != "update":
+                raise
+            self.unsure += 1
+            self.note("process %d %s: %r", process, op, error)
         finally:
             io.one_ended()
 
@@ -472,6 +488,8 @@ class World(Explorer):
             tagged = name == "put tagged"
             values = {k: str(Value(k, self.version[k], tagged, change.number)) for k in keys}
             await face.put_batch(values, tags=[TAG] if tagged else [])
+        elif name == "update":
+            await self._update(face, call, change)
         elif name == "invalidate":
             await face.invalidate_batch(keys)
         elif name == "tag":
@@ -484,6 +502,22 @@ class World(Explorer):
         self._undelivered.append(change)
         self._look_for_delivered()
         self.now += 1
+
+    async def _update(self, face: AsyncNearCache, call: Call, change: Change) -> None:
+        (key,) = change.versions
+        began = [self.now, self.clock()]
+
+        def follow(text: str | None) -> str:
+            before = None if text is None else Value.read(text)
+            self.note("process %d %s follows from %s", call.process, call.op, before)
+            if before is not None:
+                self._answered(Call(call.process, ("fresh", key), *began), before)
+            began[:] = self.now, self.clock()
+            tagged, updates = (before.tagged, before.updates) if before else (False, 0)
+            return str(Value(key, change.versions[key], tagged, change.number, updates + 1))
+
+        await face.update(key, follow)
+        self.sure += 1
 
     # -- what they may see -----------------------------------------------------------------------
 
@@ -662,7 +696,7 @@ def prepared(
 
 _CALLS = {
     "get": 4, "fresh": 2, "load": 4, "load tagged": 3, "load named": 2, "load fresh": 1,
-    "load bad": 1, "put": 3, "put tagged": 2, "invalidate": 4, "tag": 2, "clear": 1,
+    "load bad": 1, "put": 3, "put tagged": 2, "update": 3, "invalidate": 4, "tag": 2, "clear": 1,
 }  # fmt: skip
 
 
@@ -670,7 +704,7 @@ def _call(rng: random.Random, keys: Sequence[str]) -> Op:
     (name,) = rng.choices(list(_CALLS), _CALLS.values())
     if name in ("tag", "clear"):
         return (name,)
-    if name not in ("get", "fresh") and rng.random() < 0.2:
+    if name not in ("get", "fresh", "update") and rng.random() < 0.2:
         return (name, *keys)
     return (name, rng.choice(keys))
 
@@ -722,7 +756,8 @@ def at_random(seed: int, *, store=None) -> World:
     """One random schedule of random programs, in a random nature."""
     rng = random.Random(seed)
     setting = Setting(
-        processes=rng.choice([2, 2, 2, 3]), ttl=rng.choice([None, None, 20.0]),
+        processes=rng.choice([2, 2, 2, 3]), ttl=rng.choice([None, None, 20.0, 20.0]),
+        stale=rng.choice([0.0, 0.0, 15.0, 100.0]), early=rng.choice([0.0, 0.0, 0.5]),
         max_batch=rng.choice([1, 256]), linked=rng.random() < 0.9, coalesces=rng.random() < 0.3,
     )  # fmt: skip
     programs = random_programs(rng, setting.processes)

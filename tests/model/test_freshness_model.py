@@ -147,9 +147,9 @@ class Process:
         for key in shelf.near.keys(shelf.name):
             held = tracked.lookout.held(key)
             data = store._values.get(shelf.keys.name(key), (None, None))[0]
-            if held is not None and held[READ_AT] != -math.inf:
-                if version_of(data) != held[HELD_VERSION]:
-                    return False
+            heard = held is None or held[READ_AT] == -math.inf  # it will be looked at again
+            if not heard and version_of(data) != held[HELD_VERSION]:
+                return False
         return True
 
 
@@ -196,9 +196,7 @@ class World:
         entry = self.entry(key)
         return None if entry is None or self.clock() >= entry.end else entry
 
-    def keep(
-        self, key: Any, value: Any, ttl: float | None, tags: Any, options: Options
-    ) -> None:
+    def keep(self, key: Any, value: Any, ttl: float | None, tags: Any, options: Options) -> None:
         if ttl == 0:
             self.entries.pop(key, None)
             return
@@ -222,9 +220,9 @@ class World:
         if ttl == 0:
             life = 0.0
         self.keep(key, value, life, {*tags, *source.tags}, options)
-        if self.in_doubt(source) and key in self.entries:
-            if process.call("get", key, MISSING, max_staleness=0) is MISSING:
-                del self.entries[key]
+        if self.in_doubt(source):
+            kept = process.call("get", key, MISSING, max_staleness=0) is not MISSING
+            self.entries = {k: one for k, one in self.entries.items() if kept or k != key}
 
     def in_doubt(self, source: Source) -> bool:
         """Whether what a loader says need not be kept."""

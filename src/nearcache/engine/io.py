@@ -151,7 +151,7 @@ class BlockingIO:
     def _promised(self, promise: Awaitable[Any]) -> Any:
         """Keep a promise on the loop where it is at home, or on the private one."""
         if self._home is not None and self._home.is_running():
-            return asyncio.run_coroutine_threadsafe(_kept(promise), self._home).result()
+            return _kept_at(self._home, promise)
         try:
             loop = _private_loop()
         except RuntimeError:  # at the interpreter's exit no thread can be started
@@ -472,6 +472,16 @@ def _call(loader: Loader, inputs: list[Any], flight: Flight) -> Any:
             return list(output) if isinstance(output, Iterator) else output
     finally:
         ABOARD.reset(token)
+
+
+def _kept_at(home: asyncio.AbstractEventLoop, promise: Awaitable[Any]) -> Any:
+    """Keep a promise on a loop of somebody else's, which may end meanwhile."""
+    done = asyncio.run_coroutine_threadsafe(_kept(promise), home)
+    while not wait((done,), _LOOK_AROUND).done:
+        if home.is_closed():
+            msg = "the event loop of a load was closed before the load had ended"
+            raise RuntimeError(msg)
+    return done.result()
 
 
 async def _kept(promise: Awaitable[T]) -> T:

@@ -36,6 +36,8 @@ class Timely:
         self._life = life
         self._left = positions
         self._began = monotonic()
+        if batch.fresh:  # who loads already may have begun too early
+            engine.flights.detach(batch.keys)
         self._aside: list[tuple[list[int], ValueBatch, Aside]] = []
 
     async def wait(self, seconds: float | None) -> bool:
@@ -62,6 +64,9 @@ class Timely:
     async def _go_on(self, until: float | None) -> None:
         """Start what nobody loads; wait for what others do."""
         keys, flights = self._batch.keys, self._engine.flights
+        if self._engine.sharing is not None:
+            asking = Flight(self._batch.shelf.name, self._io.loop)
+            self._engine.sharing.boards(asking, [keys[i] for i in self._left])
         with flights.lock:
             owners = dict(flights.owners([keys[i] for i in self._left]))
         theirs: dict[Flight, list[int]] = {}

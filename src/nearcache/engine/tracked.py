@@ -195,13 +195,19 @@ class Tracked:
         names = [name, *(group.name for group, _ in held[GROUPS])]
         self.lookout.touch(names, kept_for(-held[END]))
 
-    async def forget_seen(self, io: IO, batch: ValueBatch, positions: Sequence[int]) -> None:
-        """Forget values of which a loader has just said that they are no more."""
+    async def forget_seen(
+        self, io: IO, batch: ValueBatch, positions: Sequence[int]
+    ) -> Sequence[int]:
+        """Forget values of which a loader has just said that they are no more.
+
+        Returns the positions where there was none.
+        """
         found = [i for i in positions if batch.seen[i]]
         if found:
             versions = [batch.seen[i] for i in found]
             keys = batch.keys_at(found)
             await self.access.attempt(io, "revoke", keys, self._shelf.keys.log, versions)
+        return [i for i in positions if not batch.seen[i]]
 
     # -- reading -----------------------------------------------------------------------------
 

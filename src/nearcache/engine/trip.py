@@ -229,19 +229,18 @@ class Trip:
     async def _forget(self, positions: list[int], token: bytes | None) -> None:
         """Keep nothing at these positions, nor what had expired there and might stand in."""
         engine, batch = self.engine, self.batch
-        keys = batch.keys_at(positions)
-        if engine.sharing is not None and token is not None:
+        if batch.changes:
+            handles = {batch.keys[i]: batch.handles[i] for i in positions}
+
+            def drop(ours: set[bytes]) -> None:
+                engine.near.drop(batch.shelf.name, [handles[key] for key in ours])
+
+            engine.flights.install(self.flight, list(handles), drop)
+            if batch.shelf.tracked is not None:  # which ends the lease, too
+                positions = await batch.shelf.tracked.forget_seen(self.io, batch, positions)
+        if engine.sharing is not None and token is not None and positions:
+            keys = batch.keys_at(positions)
             await engine.sharing.access.attempt(self.io, "release", keys, token)
-        if not batch.changes:
-            return
-        handles = {batch.keys[i]: batch.handles[i] for i in positions}
-
-        def drop(ours: set[bytes]) -> None:
-            engine.near.drop(batch.shelf.name, [handles[key] for key in ours])
-
-        engine.flights.install(self.flight, keys, drop)
-        if batch.shelf.tracked is not None:
-            await batch.shelf.tracked.forget_seen(self.io, batch, positions)
 
     async def _fill(self, sharing: "Sharing", landing: Any, token: bytes) -> list[Any]:
         """Write what was loaded; return what may be near.

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import pickle
+from functools import partial
 
 import pytest
 
@@ -229,9 +230,11 @@ def test_a_method_needs_a_key(hot):
         Cached("one").load("k")
 
 
-def test_a_lambda_needs_a_key(hot):
+@pytest.mark.parametrize("function", [lambda: 1, partial(int, "1"), int], ids=str)
+def test_what_has_no_name_or_tells_no_arguments_needs_a_key(hot, function):
     with pytest.raises(ConfigError, match="give key="):
-        hot().cached()(lambda: 1)
+        hot().cached()(function)
+    assert hot().cached(key=lambda *_: MemoryKey("tool", "int"))(function)
 
 
 def test_a_wrong_call_is_the_functions_own_error(hot):

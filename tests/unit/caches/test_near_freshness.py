@@ -734,3 +734,47 @@ def test_a_grace_without_end_is_stored(one_server, grace):
         cache.put("key", "v")
         assert cache.get("key", max_staleness=0) == "v"
         assert cache.get_stats().store_errors == 0
+
+
+def test_a_read_through_in_time_joins_no_load_that_began_before(face):
+    store = MemoryStore()
+    options = Options(loader_timeout=_HANG)
+    cache, other = (
+        near_with_clock(ManualClock(), store, "sync", options=options) for _ in range(2)
+    )
+    old = Source()
+    old.gate.clear()
+    loading = threading.Thread(target=cache.get_or_load, args=("key", old))
+    loading.start()
+    assert old.inside.wait(_HANG)
+    other.put("key", "new")
+    assert cache.get_or_load("key", lambda: "loaded", max_staleness=0) == "new"
+    old.gate.set()
+    loading.join(_HANG)
+    assert cache.get("key", max_staleness=0) == "new"
+    cache.close()
+    other.close()
+
+
+def test_a_promise_on_a_loop_that_ends_holds_nobody_up():
+    options = Options(stale_while_revalidate=1000.0)
+    clock = ManualClock()
+    cache = near_with_clock(clock, face="sync", options=options, ttl=10.0)
+    twin = cache.as_async()
+    cache.put("key", "old")
+    clock.advance(11)
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def main():
+        assert await twin.get_or_load("key", lambda: never()) == "old"
+
+    asyncio.run(main())
+
+    def fresh():
+        clock.advance(2)
+        return cache.get_or_load("key", lambda: "fresh") == "fresh"
+
+    until(fresh)
+    cache.close()
