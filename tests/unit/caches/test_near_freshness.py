@@ -764,11 +764,15 @@ def test_a_promise_on_a_loop_that_ends_holds_nobody_up():
     cache.put("key", "old")
     clock.advance(11)
 
-    async def never():
-        await asyncio.Event().wait()
-
     async def main():
+        begun = asyncio.Event()
+
+        async def never():
+            begun.set()
+            await asyncio.Event().wait()
+
         assert await twin.get_or_load("key", lambda: never()) == "old"
+        await begun.wait()
 
     asyncio.run(main())
 
