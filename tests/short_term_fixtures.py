@@ -8,7 +8,7 @@ A module that wants memories closed after each test says so::
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from embedders import Face
+from embedders import Face, until
 from near_fixtures import linked, settled
 from nearcache import Options
 from nearcache.caches.agents import SHARED, AccessTier, AgentCredentials
@@ -80,5 +80,14 @@ def hears(*memories: Face) -> None:
 
 
 def is_near(memory: Face, key: str, credentials: AgentCredentials = ANN) -> None:
-    """Wait until a key is near, verified, and stays so."""
-    settled(memory.as_sync()._cache, (credentials.agent_id, key))
+    """Wait until a key is near and stays so: the echo of its write has come and been looked at."""
+    cache = memory.as_sync()._cache
+    place, shelf = (credentials.agent_id, key), cache._tiers.shelf
+
+    def rests() -> bool:
+        lookout, name = shelf.tracked.lookout, shelf.keys.name(place)
+        return name not in lookout.echoes and name not in lookout.waiting
+
+    if shelf.tracked is not None:
+        until(rests)
+    settled(cache, place)

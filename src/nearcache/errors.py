@@ -56,7 +56,12 @@ class ShapeMismatch(CodecError):
 
 
 class StoreError(CacheError):
-    """The store could not do what was asked."""
+    """The store could not do what was asked.
+
+    ``is_over`` says that nothing of it will be done later either: it was refused, or never sent.
+    """
+
+    is_over = False
 
 
 class StoreUnavailable(StoreError):

@@ -365,7 +365,7 @@ def test_a_put_that_failed_is_forgotten_and_not_half_there(near, face):
     cache, other = near(face, store), near("sync", store)
     cache.put("key", "old")
     settled(other, "key")
-    store.time_out(methods=["commit"])
+    store.time_out(methods=["put"])
     cache.put("key", "new")
     assert cache.get("key") in (None, "new")
     store.calm()
@@ -445,7 +445,7 @@ def test_no_store_error_is_ever_felt(near, face):
     """One after the other, every method of the store fails; every call of the cache works."""
     for error in (StoreUnavailable, StoreTimeout):
         for method in (
-            ["look"], ["heads"], ["epochs"], ["claim"], ["expect"], ["commit"], ["revoke"],
+            ["look"], ["heads"], ["epochs"], ["claim"], ["expect"], ["commit"], ["revoke"], ["put"],
             ["bump"], ["now"], ["release"], ["renew"], ["drop_corrupt"], None,
         ):  # fmt: skip
             store = ChaosStore(MemoryStore())

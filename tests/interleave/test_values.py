@@ -5,6 +5,7 @@
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,7 +17,7 @@ from nearcache.engine.access import Access
 from nearcache.engine.flights import FlightTable
 from nearcache.engine.lookout import Lookout
 from nearcache.engine.tracked import Tracked
-from nearcache.engine.values import HELD_VERSION
+from nearcache.engine.values import HELD_VERSION, ValueShelf
 from nearcache.testing import MemoryStore
 
 SCHEDULES = int(os.environ.get("NEARCACHE_SCHEDULES", "14000"))
@@ -41,6 +42,9 @@ GET, FRESH, LOAD = ("get", ONE), ("fresh", ONE), ("load", ONE)
 TAGGED, NAMED = ("load tagged", ONE), ("load named", ONE)
 PUT, PUT_TAGGED, INVALIDATE = ("put", ONE), ("put tagged", ONE), ("invalidate", ONE)
 FORGET_TAG, CLEAR, FLUSH = ("tag",), ("clear",), ("flush",)
+UPDATE, BAD = ("update", ONE), ("load bad", ONE)
+EXPIRE = ("jump", 21.0)
+STALE = Setting(ttl=20.5, stale=100.0)
 
 # by name: what callers do, each in its process, and what was done before
 PAIRS = {
@@ -109,15 +113,90 @@ PAIRS = {
         (),
     ),
     "a late put and a put in another process": (
-        [(0, [PUT, GET]), (1, [PUT, FRESH]), (0, [("outage", 0, "late", "commit_and_look")])],
+        [(0, [PUT, GET]), (1, [PUT, FRESH]), (0, [("outage", 0, "late", "put")])],
         [(0, [LOAD]), (1, [GET])],
     ),
 }
 
 
-@pytest.mark.parametrize("name", PAIRS)
+# by name: the same, of updates
+UPDATES = {
+    "two updates in one process": ([(0, [UPDATE, GET]), (0, [UPDATE, GET])], [(0, [LOAD])]),
+    "two updates in two processes": ([(0, [UPDATE, UPDATE]), (1, [UPDATE])], [(0, [LOAD])]),
+    "two updates of what is nowhere": ([(0, [UPDATE, GET]), (1, [UPDATE, GET])], ()),
+    "an update and a cancelled one": (
+        [(0, [UPDATE, GET]), (1, [UPDATE]), (0, [("cancel",)])],
+        [(1, [LOAD])],
+    ),
+    "a late update and an update in another process": (
+        [(0, [UPDATE]), (1, [UPDATE, GET]), (0, [("outage", 0, "late", "commit_and_look")])],
+        [(0, [LOAD])],
+    ),
+    "an update nobody heard of and one in another process": (
+        [(0, [UPDATE]), (1, [UPDATE, GET]), (0, [("outage", 0, "mute", "commit_and_look")])],
+        [(0, [LOAD])],
+    ),
+}
+WITH_UPDATES = {
+    "an update and a put in another process": ([(0, [UPDATE, GET]), (1, [PUT, GET])], ()),
+    "an update and an invalidation in another process": (
+        [(0, [UPDATE, GET]), (1, [INVALIDATE, GET])],
+        [(0, [LOAD])],
+    ),
+    "an update and the end of the tag in another process": (
+        [(0, [UPDATE, GET]), (1, [FORGET_TAG, GET])],
+        [(0, [TAGGED])],
+    ),
+    "an update and a clear": ([(0, [UPDATE, GET]), (0, [CLEAR, GET])], [(0, [LOAD])]),
+    "an update and a load of what is nowhere": ([(0, [UPDATE, GET]), (1, [LOAD, GET])], ()),
+}
+
+# by name: the same, of values that have just expired, and may stand in
+EXPIRED = {
+    "a stale answer and an invalidation": ([(0, [LOAD, GET]), (0, [INVALIDATE, LOAD])], LOAD),
+    "a stale answer and an invalidation in another process": (
+        [(0, [LOAD, GET]), (1, [INVALIDATE, LOAD])],
+        LOAD,
+    ),
+    "a stale answer and the end of its tag": ([(0, [TAGGED]), (1, [FORGET_TAG, LOAD])], TAGGED),
+    "a stale answer and a put in another process": ([(0, [LOAD, GET]), (1, [PUT, LOAD])], LOAD),
+    "a stale answer and an update": ([(0, [LOAD, GET]), (0, [UPDATE, LOAD])], LOAD),
+    "a load behind an answer and a read through": ([(0, [LOAD]), (0, [INVALIDATE, FRESH])], LOAD),
+    "two stale answers in two processes": ([(0, [LOAD, GET]), (1, [LOAD, GET])], LOAD),
+    "a load that fails and an invalidation in another process": (
+        [(0, [BAD, GET]), (1, [INVALIDATE, LOAD])],
+        LOAD,
+    ),
+    "a load that fails and a clear": ([(0, [BAD, GET]), (0, [CLEAR, BAD])], LOAD),
+}
+
+
+@pytest.mark.parametrize("name", EXPIRED)
+def test_what_was_forgotten_never_stands_in_after(name):
+    programs, load = EXPIRED[name]
+    tried = 0
+    for stale in (STALE, replace(STALE, stale=0.0, fail_safe=100.0)):
+        warm = [(0, [load]), (1, [GET, EXPIRE])]
+        for world in exhaustively(programs, warm=warm, setting=stale, most=SCHEDULES // 80):
+            tried += 1
+            assert not world.stale, explain(world)
+    assert tried > 20
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_no_update_is_lost_of(name):
+    programs, warm = UPDATES[name]
+    tried = 0
+    for world in exhaustively(programs, warm=warm, most=SCHEDULES // 40):
+        tried += 1
+        assert not world.stale, explain(world)
+        assert world.sure <= world.updates(ONE) <= world.sure + world.unsure, explain(world)
+    assert tried > 20
+
+
+@pytest.mark.parametrize("name", {**PAIRS, **WITH_UPDATES})
 def test_every_short_schedule_leaves_nothing_stale_of(name):
-    programs, warm = PAIRS[name]
+    programs, warm = {**PAIRS, **WITH_UPDATES}[name]
     tried = 0
     for world in exhaustively(programs, warm=warm, most=SCHEDULES // 20):
         tried += 1
@@ -187,6 +266,13 @@ class OverVersions(OverAbsence):
     length = 8
 
 
+class OverDeadlines(MemoryStore):
+    """However late a put is, it is executed."""
+
+    def put(self, keys, values, ttl, log, deadline, groups):
+        return super().put(keys, values, ttl, log, float("inf"), groups)
+
+
 original_changed, original_confirm = Tracked.changed, Lookout._confirm
 
 
@@ -221,7 +307,7 @@ LATE = (
     [
         (0, [PUT, ("get", TWO)]),
         (1, [PUT, PUT]),
-        (0, [("outage", 0, "late", "commit_and_look"), ("outage", 0, ""), ("jump", BREAK)]),
+        (0, [("outage", 0, "late", "put"), ("outage", 0, ""), ("jump", BREAK)]),
     ],
     [(0, [LOAD]), (1, [GET])],
 )
@@ -239,7 +325,12 @@ BROKEN = {
         OverAbsence,
         ([(0, [LOAD]), (1, [INVALIDATE])], ()),
     ),
-    "versions are ignored": ([], OverVersions, LATE),
+    "deadlines are ignored": ([], OverDeadlines, LATE),
+    "versions are ignored": (
+        [],
+        OverVersions,
+        UPDATES["a late update and an update in another process"],
+    ),
     "pushes are ignored": ([(Tracked, "changed", nothing)], None, LOST_FOR_A_WHILE),
     "echoes are trusted": (
         [(Tracked, "changed", trusts_echoes)],
@@ -283,3 +374,24 @@ def test_the_explorer_finds_what_goes_wrong_when(name, monkeypatch):
                 if run(store=store and store()).stale:
                     return
     pytest.fail("4000 schedules, nothing stale: the checker sees nothing")
+
+
+def test_the_explorer_finds_a_lost_update_when_versions_are_ignored():
+    programs, warm = UPDATES["two updates in two processes"]
+    for seed in range(2000):
+        world = scene(seed, programs, warm=warm, store=OverVersions())
+        if world.updates(ONE) < world.sure:
+            return
+    pytest.fail("2000 schedules, and no update is lost: the checker sees nothing")
+
+
+def test_the_explorer_finds_what_stands_in_though_it_was_forgotten(monkeypatch):
+    """What expired is believed whatever was heard of it since."""
+    monkeypatch.setattr(Tracked, "changed", nothing)
+    monkeypatch.setattr(ValueShelf, "servable", lambda *_: True)
+    programs, load = EXPIRED["a stale answer and an invalidation in another process"]
+    for seed in range(2000):
+        with suppress(AssertionError):  # what is left over is no proof of staleness
+            if scene(seed, programs, warm=[(0, [load]), (1, [GET, EXPIRE])], setting=STALE).stale:
+                return
+    pytest.fail("2000 schedules, nothing stale: the checker sees nothing")

@@ -266,7 +266,7 @@ class Process:
             "max_entries": 100, "max_bytes": None, "ttl": setting.ttl, "policy": "lru",
             "options": Options(
                 lease=LEASE, link_timeout=T, max_batch=setting.max_batch,
-                stale_while_revalidate=setting.stale, fail_safe=setting.stale,
+                stale_while_revalidate=setting.stale, fail_safe=setting.fail_safe,
                 early_refresh=setting.early,
             ),
         }  # fmt: skip
@@ -350,7 +350,8 @@ class Setting:
 
     processes: int = 2
     ttl: float | None = None
-    stale: float = 0.0  # seconds that what has expired may stand in
+    stale: float = 0.0  # seconds that what has expired is the answer while it is loaded
+    fail_safe: float = 0.0  # seconds that it is when that fails
     early: float = 0.0  # fraction of the ttl
     max_batch: int = 256
     linked: bool = True  # from the start
@@ -426,10 +427,10 @@ class World(Explorer):
                 await self._change(face, io, call)
         except BadDay:
             self.note("process %d %s: the loader failed", process, op)
-        except StoreError as error:
-            if name != "update":
+        except (StoreError, Cancelled) as error:
+            self.unsure += name == "update"
+            if name != "update" or isinstance(error, Cancelled):
                 raise
-            self.unsure += 1
             self.note("process %d %s: %r", process, op, error)
         finally:
             io.one_ended()
@@ -519,6 +520,11 @@ class World(Explorer):
         await face.update(key, follow)
         self.sure += 1
 
+    def updates(self, key: str) -> int:
+        """How many updates led to what the store has in the end."""
+        value = self.stored[key]
+        return 0 if value is MISSING else Value.read(value).updates
+
     # -- what they may see -----------------------------------------------------------------------
 
     def _excused(self, value: Value, step: int) -> bool:
@@ -585,6 +591,7 @@ class World(Explorer):
         observer = Process(self, 0, self.setting)
         look = observer.face(observer.io)
         stored = {key: self.alone(look.get(key, MISSING)) for key in KEYS}
+        self.stored = stored
         for key, answer in stored.items():
             self._left("the store", key, answer)
         for process in self.processes:
@@ -712,7 +719,8 @@ def _call(rng: random.Random, keys: Sequence[str]) -> Op:
 _METHODS = [
     "commit",
     "commit_and_look",
-    "commit_and_look",
+    "put",
+    "put",
     "revoke",
     "bump",
     "claim",
@@ -756,8 +764,9 @@ def at_random(seed: int, *, store=None) -> World:
     """One random schedule of random programs, in a random nature."""
     rng = random.Random(seed)
     setting = Setting(
-        processes=rng.choice([2, 2, 2, 3]), ttl=rng.choice([None, None, 20.0, 20.0]),
-        stale=rng.choice([0.0, 0.0, 15.0, 100.0]), early=rng.choice([0.0, 0.0, 0.5]),
+        processes=rng.choice([2, 2, 2, 3]), ttl=rng.choice([None, None, 20.5, 20.5]),
+        stale=rng.choice([0.0, 0.0, 15.0, 100.0]), fail_safe=rng.choice([0.0, 0.0, 50.0]),
+        early=rng.choice([0.0, 0.0, 0.5]),
         max_batch=rng.choice([1, 256]), linked=rng.random() < 0.9, coalesces=rng.random() < 0.3,
     )  # fmt: skip
     programs = random_programs(rng, setting.processes)

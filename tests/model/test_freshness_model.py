@@ -13,8 +13,7 @@ import math
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,14 +137,15 @@ class Process:
             return False
         if tracked is None:
             return True
-        if tracked.lookout.waiting or tracked.lookout.echoes or tracked.lookout.loading:
+        lookout = tracked.lookout
+        if lookout.waiting or lookout.echoes or lookout.loading or lookout.touched:
             return False
         store = self.world.store
         for group in list(shelf.groups._groups.values()):
             if group.token not in (None, store._epochs.get(group.name, (None,))[0]):
                 return False
         for key in shelf.near.keys(shelf.name):
-            held = tracked.lookout.held(key)
+            held = lookout.held(key)
             data = store._values.get(shelf.keys.name(key), (None, None))[0]
             heard = held is None or held[READ_AT] == -math.inf  # it will be looked at again
             if not heard and version_of(data) != held[HELD_VERSION]:
@@ -156,7 +156,7 @@ class Process:
 class World:
     """The caches, and what they must say."""
 
-    def __init__(self, seed: int, kind: str) -> None:
+    def __init__(self, seed: int, kind: str, choices: Sequence[Options] = OPTIONS) -> None:
         self.random = random.Random(seed)
         self.clock = ManualClock()
         self.store = MemoryStore(clock=self.clock) if kind == "store" else None
@@ -170,7 +170,7 @@ class World:
         self.random.shuffle(faces)
         sizes = [10_000, 10_000, 2, 0] if self.store is not None else [10_000]
         self.processes = [
-            Process(self, self.random.choice(OPTIONS), face, self.random.choice(sizes))
+            Process(self, self.random.choice(choices), face, self.random.choice(sizes))
             for face in (faces if self.store is not None else faces[:1])
         ]
         self.told: list[str] = []
@@ -405,11 +405,14 @@ class World:
         return must, may, stands, wanted
 
 
-@contextmanager
-def world_of(seed: int, kind: str) -> Iterator[World]:
-    world = World(seed, kind)
+def played(world: World, steps: int) -> None:
+    """Do so many steps; what went wrong tells the last of them."""
     try:
-        yield world
+        for _ in range(steps):
+            world.step()
+    except BaseException as error:
+        error.add_note("\n".join(world.told[-40:]))
+        raise
     finally:
         world.end()
 
@@ -417,10 +420,89 @@ def world_of(seed: int, kind: str) -> Iterator[World]:
 @pytest.mark.parametrize("kind", ["alone", "store"])
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_every_answer_is_what_the_model_says(seed, kind):
-    with world_of(seed, kind) as world:
-        try:
-            for _ in range(STEPS):
-                world.step()
-        except BaseException as error:
-            error.add_note("\n".join(world.told[-40:]))
-            raise
+    played(World(seed, kind), STEPS)
+
+
+@dataclass
+class Life:
+    """A sliding value: it is there until ``sure``, and gone from ``last`` on."""
+
+    value: Any
+    ttl: float
+    sure: float
+    last: float
+    tags: frozenset[str]
+
+
+class Sliding(World):
+    """Caches whose values live on while they are read, each by any process."""
+
+    def __init__(self, seed: int, kind: str) -> None:
+        super().__init__(seed, kind, [Options(sliding=True), Options(sliding=True, negative_ttl=2)])
+        self.lives: dict[Any, Life] = {}
+
+    def step(self) -> None:
+        process = self.random.choice(self.processes)
+        chosen = [self.time, self.use, self.write, self.follow, self.end_some]
+        self.random.choices(chosen, [6, 6, 2, 2, 0.5])[0](process)
+        until(lambda: all(one.at_rest() for one in self.processes))
+
+    def lives_on(self, key: Any, process: Process) -> None:
+        """Note that a key was read, and have the store told."""
+        life = self.lives[key]
+        life.sure, life.last = self.clock() + life.ttl, self.clock() + 1.25 * life.ttl
+        if self.store is not None:
+            name = process.cache._tiers.shelf.keys.name(key)
+            until(lambda: self.store._values[name][1] >= life.sure)
+
+    def found(self, key: Any, value: Any, process: Process) -> None:
+        """Compare what was found with what must, may or must not be there."""
+        life = self.lives.get(key)
+        if life is None or value is MISSING:
+            assert value is MISSING, "nobody put it"
+            assert life is None or self.clock() >= life.sure, "it ended early"
+            self.lives.pop(key, None)
+            return
+        assert value == life.value
+        assert self.clock() < life.last, "it never ends"
+        self.lives_on(key, process)
+
+    def use(self, process: Process) -> None:
+        key = self.random.choice(KEYS)
+        got = process.call("get", key, MISSING)
+        self.tell(process, "get", key, got)
+        self.found(key, got, process)
+
+    def keep_on(self, key: Any, value: Any, ttl: float, tags: Any) -> None:
+        now = self.clock()
+        self.lives[key] = Life(value, ttl, now + ttl, now + 1.25 * ttl, frozenset(tags))
+
+    def write(self, process: Process) -> None:
+        key, ttl, tags = self.random.choice(KEYS), self.random.choice([TTL, 3.7]), self.some_tags()
+        self.count += 1
+        self.tell(process, "put", key, self.count, ttl, tags)
+        process.call("put", key, [self.count], ttl, tags)
+        self.keep_on(key, [self.count], ttl, tags)
+
+    def follow(self, process: Process) -> None:
+        key, tags, seen = self.random.choice(KEYS), self.some_tags(), []
+        process.call(
+            "update", key, lambda value: seen.append(value) or [1, *(value or [])], ..., tags
+        )
+        self.tell(process, "update", key, tags, seen)
+        self.found(key, MISSING if seen[-1] is None else seen[-1], process)
+        life = self.lives.get(key)
+        ttl, tags = (TTL, tags) if life is None else (life.ttl, life.tags)
+        self.keep_on(key, [1, *(seen[-1] or [])], ttl, tags)
+
+    def end_some(self, process: Process) -> None:
+        tag = self.random.choice(TAGS)
+        self.tell(process, "tag", tag)
+        process.call("invalidate_by_tag", tag)
+        self.lives = {key: life for key, life in self.lives.items() if tag not in life.tags}
+
+
+@pytest.mark.parametrize("kind", ["alone", "store"])
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_sliding_life_ends_when_the_model_says(seed, kind):
+    played(Sliding(seed, kind), STEPS // 2)

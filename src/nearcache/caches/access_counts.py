@@ -144,10 +144,12 @@ class AccessCounts:
         return [(key, -n) for n, key in nsmallest(limit, found)]
 
     def keys(self) -> list[Key]:
-        """Return all keys that are counted, or were lately."""
+        """Return all keys that are counted, or were lately; some of them twice."""
         with self._lock:
-            cells = [cell.counts.copy() for _, cell in self._cells]
-            return list(dict.fromkeys((*self._sums, *(key for counts in cells for key in counts))))
+            found = list(self._sums)
+            for _, cell in self._cells:
+                found += list(cell.counts)
+            return found
 
     # -- forgetting --------------------------------------------------------------------------
 

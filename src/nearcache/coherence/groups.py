@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import count
 
 from nearcache.coherence.link import ALWAYS, DEAD, Epoch
 
@@ -23,6 +24,7 @@ __all__ = [
     "bump_token",
     "bumped_since",
     "digest_of_group",
+    "next_moment",
 ]
 
 TOKEN_BYTES = 16
@@ -33,6 +35,9 @@ def digest_of_group(name: bytes) -> bytes:
     """Return the 16 bytes that stand for a group's name."""
     return blake2b(name, digest_size=16).digest()
 
+
+next_moment = count(1).__next__
+"""The next of the moments of this process, which no two of a clock's readings need be."""
 
 BUMP_LIFE = 3600.0
 """Seconds that a token of a bump stays, for loads that were under way; longer ones are not kept."""
@@ -86,16 +91,16 @@ class Group:
         self.bumped = 0
         self._last: bytes | None = None
         self.dropped = False
-        self.seen, self.seen_at = b"", float("inf")
+        self.seen, self.seen_at = b"", 0
 
-    def note(self, token: bytes, now: float) -> None:
+    def note(self, token: bytes) -> None:
         """Remember since when this token is known to be the group's, or to have been."""
         if token != self.seen:
-            self.seen, self.seen_at = token, now
+            self.seen, self.seen_at = token, next_moment()
 
-    def was_seen(self, token: bytes, before: float) -> bool:
-        """Say whether the store had this token already at a time: it was not bumped since."""
-        return token == self.seen and self.seen_at <= before
+    def was_seen(self, token: bytes, before: int) -> bool:
+        """Say whether the store had this token before a moment: it was not bumped since."""
+        return token == self.seen and self.seen_at < before
 
     @property
     def good_at(self) -> float:

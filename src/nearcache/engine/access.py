@@ -32,6 +32,8 @@ Show = Callable[[Sequence[bytes], Sequence[bytes], Values], Values]
 class _LeftAlone(StoreUnavailable):
     """The store was not asked, because it failed a moment ago."""
 
+    is_over = True
+
 
 class Courier(Protocol):
     """How a namespace forgets in its store: what is queued is delivered this way, later."""

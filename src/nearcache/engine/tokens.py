@@ -61,10 +61,9 @@ class Tokens:
     def learn(self, ticket: Ticket, tokens: Sequence[bytes], epoch: Epoch, sent: float) -> bool:
         """Take tokens that were read; say whether what is near is still of the same everything."""
         everything, same = self._shelf.everything, True
-        now = self._engine.clock()
         with self._engine.flights.lock:
             for (group, number), token in zip(ticket, tokens, strict=True):
-                group.note(token, now)
+                group.note(token)
                 if group is not everything:
                     continue
                 if group.ticket == number:

@@ -77,6 +77,7 @@ class Tracked:
         self.lookout = Lookout(engine, shelf, self.access, self.tokens)
         self.bells = Bells(engine.flights.lock)
         self._link: Link | None = None
+        self._over_at = _NEVER  # until when a put that was broken off may still be executed
 
     @property
     def epoch(self) -> Epoch:
@@ -398,16 +399,7 @@ class Tracked:
         now = await self.access.ask(io, "least_now")
         if now is None:
             return None
-        keys = batch.keys_at(landing.positions)
-        noise = os.urandom(8 * len(keys))
-        versions = [noise[at : at + 8] for at in range(0, len(noise), 8)]
-        lives = landing.lives(sent)
-        ends = [0.0 if life is None else now + life for life in lives]
-        entries = batch.pack(landing, versions, ends)
-        for key, version in zip(keys, versions, strict=True):
-            batch.tried[key] = batch.tried.get(key, b"") + version
-            if epoch is not DEAD:
-                self.lookout.echoes[key] = version
+        keys, entries, versions, lives = self._packed(batch, landing, sent, now, epoch)
         lease = self._engine.options.lease if token else 0.0
         answers: list[bool | bytes] | None = None
         try:
@@ -422,6 +414,22 @@ class Tracked:
         finally:
             self._place(batch, landing, answers, versions, epoch)
         return answers
+
+    def _packed(
+        self, batch: ValueBatch, landing: ValueLanding, sent: float, now: float, epoch: Epoch
+    ) -> tuple[list[bytes], list[bytes], list[bytes], list[float | None]]:
+        """Return the keys of a landing, their entries, new versions, and how long each lives."""
+        keys = batch.keys_at(landing.positions)
+        noise = os.urandom(8 * len(keys))
+        versions = [noise[at : at + 8] for at in range(0, len(noise), 8)]
+        lives = landing.lives(sent)
+        ends = [0.0 if life is None else now + life for life in lives]
+        entries = batch.pack(landing, versions, ends)
+        for key, version in zip(keys, versions, strict=True):
+            batch.tried[key] = batch.tried.get(key, b"") + version
+            if epoch is not DEAD:
+                self.lookout.echoes[key] = version
+        return keys, entries, versions, lives
 
     def _place(
         self,
@@ -492,31 +500,68 @@ class Tracked:
             put v under e1: dead on arrival
             sees e2: put v under e2
         """
-        epoch, failed = self.tokens.epoch, self._refused()
-        batch.read_at = self._engine.clock()
-        groups = [self._shelf.everything, *batch.tags]
         if batch.expected is not None:
             return await self._swap(io, batch, landing, batch.expected)
-        expected: list[bytes] | None = self._known_versions(batch, landing)
+        batch.read_at, epoch = self._engine.clock(), self.tokens.epoch
         for _ in range(_ATTEMPTS):
             if not await self.tokens.take(io, batch, epoch):
-                return failed
-            if expected is None or not all(expected):
-                token, lease = os.urandom(16), self._engine.options.lease
-                expected = await self.access.ask(io, "expect", batch.keys, token, lease)
-                if expected is None:
-                    return failed
-            error = await self._replace(io, batch, landing, expected, epoch, groups)
+                break
+            error = await self._put(io, batch, landing, epoch)
             if error is not None:
                 return error
             if batch.after == [batch.everything, *(token for _, token in batch.pairs)]:
                 return None
+            groups = [self._shelf.everything, *batch.tags]
             with self._engine.flights.lock:
-                for group, current in zip(groups, batch.after, strict=True):
+                for group, current in zip(groups, batch.after, strict=False):
                     if group.token != current:
                         group.forget()
-            expected = [held[HELD_VERSION] if held else b"" for held in batch.held]
-        return failed
+        return self._refused()
+
+    async def _put(
+        self, io: IO, batch: ValueBatch, landing: ValueLanding, epoch: Epoch
+    ) -> StoreError | None:
+        """Write over whatever is there; what failed is over when this returns.
+
+        A put that nobody heard the end of may be executed late, but not after its deadline, which
+        lies in the store's time and is waited for here::
+
+            us                              store                another process
+            put v1, no answer               (stands still)
+            wait for the deadline           (goes on)
+                                            v1, or it is too late
+            say that it failed
+                                                                 puts v2
+        """
+        await self._wait_until(io, self._over_at)
+        sent = self._engine.clock()
+        now = await self.access.ask(io, "least_now")
+        if now is None:
+            return self._refused()
+        keys, entries, versions, lives = self._packed(batch, landing, sent, now, epoch)
+        groups = [self._shelf.everything.name, *(group.name for group in batch.tags)]
+        patience, log = self._store.patience, self._shelf.keys.log
+        written: list[bool | bytes] | None = None
+        try:
+            epochs, error = await self.access.attempt(
+                io, "put", keys, entries, lives, log, now + patience, groups
+            )
+            batch.after = []
+            if error is None and epochs is not True:  # else it was too late
+                written, batch.after = [True] * len(keys), epochs
+        except BaseException:  # Ctrl-C: the next put waits
+            self._over_at = max(self._over_at, sent + patience)
+            raise
+        finally:
+            self._place(batch, landing, written, versions, epoch)
+        if error is not None and not error.is_over:
+            await self._wait_until(io, sent + patience)
+        return error
+
+    async def _wait_until(self, io: IO, end: float) -> None:
+        left = end - self._engine.clock()
+        if left > 0:
+            await io.sleep(left)
 
     async def seen(self, io: IO, batch: ValueBatch) -> bool:
         """Read values that others are to follow from; False for no answer.
@@ -576,46 +621,18 @@ class Tracked:
     def _overtaken(self) -> StoreError:
         return StoreUnavailable(f"{self._store.address}: another writer was faster")
 
-    async def _replace(
-        self,
-        io: IO,
-        batch: ValueBatch,
-        landing: ValueLanding,
-        expected: Sequence[bytes],
-        epoch: Epoch,
-        groups: Sequence[Group],
-    ) -> StoreError | None:
-        """Write over whatever is there, other writers or not."""
-        left = landing
-        for _ in range(_ATTEMPTS):
-            token = os.urandom(16)
-            answers = await self._commit(io, batch, left, expected, epoch, token, groups)
-            if answers is None:
-                return self._refused()
-            behind = {
-                i: answer
-                for i, answer in zip(left.positions, answers, strict=True)
-                if isinstance(answer, bytes)
-            }
-            if not behind:
-                return None
-            left, expected = left.only(set(behind)), list(behind.values())
-        return StoreUnavailable(f"{self._store.address}: other writers were faster each time")
-
     def _refused(self) -> StoreError:
         return StoreUnavailable(f"{self._store.address} did not take a write")
-
-    def _known_versions(self, batch: ValueBatch, landing: ValueLanding) -> list[bytes]:
-        """Return the versions that near copies have; b"" where one is not known."""
-        held = [self.lookout.held(batch.handles[i]) for i in landing.positions]
-        return [b"" if one is None else one[HELD_VERSION] for one in held]
 
     async def forget(
         self, io: IO, shelf: ValueShelf, handles: Sequence[Any]
     ) -> tuple[int, StoreError | None]:
         """Delete values and leases."""
         keys = shelf.keys.values(handles)
-        stored, error = await self.access.attempt(io, "revoke", keys, shelf.keys.log)
+        if shelf.record:
+            stored, error = await self._take_away(io, keys)
+        else:
+            stored, error = await self.access.attempt(io, "revoke", keys, shelf.keys.log)
         self._tell(keys)
         if error is not None:
             if not self._shelf.record:
@@ -623,6 +640,25 @@ class Tracked:
                 self.lookout.wake()
             return 0, error
         return int(stored), None
+
+    async def _take_away(self, io: IO, keys: Sequence[bytes]) -> tuple[int, StoreError | None]:
+        """Delete records as they are now: what is executed late deletes none that came later."""
+        gone, left = 0, list(keys)
+        for _ in range(_ATTEMPTS):
+            found, error = await self.access.attempt(io, "heads", left, [])
+            if error is not None:
+                return gone, error
+            versions = [version_of(head) or _NO_VERSION for head in found.values]
+            done, error = await self.access.attempt(
+                io, "revoke", left, self._shelf.keys.log, versions
+            )
+            if error is not None:
+                return gone, error
+            gone += done
+            left = [key for key, one in zip(left, versions, strict=True) if one != _NO_VERSION]
+            if done == len(left):
+                return gone, None
+        return gone, self._overtaken()
 
     async def forget_group(self, io: IO, group: Group) -> StoreError | None:
         """Give a group a new token."""
@@ -633,7 +669,7 @@ class Tracked:
                 log = self._shelf.keys.log
                 _, error = await self.access.attempt(io, "bump", group.name, token, log, life)
                 if error is None:
-                    group.note(token, self._engine.clock())
+                    group.note(token)
         finally:
             with self._engine.flights.lock:
                 self._shelf.groups.bump(group)

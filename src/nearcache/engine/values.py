@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nearcache.codecs.base import MISSING_KIND, NONE_KIND, Codec
 from nearcache.codecs.values import Envelope, decode_value, encode_value
-from nearcache.coherence.groups import Group, Groups, digest_of_group
+from nearcache.coherence.groups import Group, Groups, digest_of_group, next_moment
 from nearcache.coherence.link import ALWAYS, DEAD, Epoch
 from nearcache.engine.flights import FlightTable
 from nearcache.engine.held import (
@@ -94,7 +94,7 @@ class ValueNear:
         return [key for other, key, _ in self._entries() if other is space]
 
     def _entries(self) -> Iterable[tuple[Hashable, Any, Hashable]]:
-        for near_key, _ in self.tier.items():  # noqa: PERF102  a list of pairs, not a dict's
+        for near_key in self.tier.keys():  # noqa: SIM118  a tier is no dict
             if isinstance(near_key, tuple) and isinstance(near_key[0], _Space):
                 yield near_key[0], near_key[1], near_key
             else:
@@ -285,8 +285,7 @@ class ValueOne:
         shelf, pairs = self.shelf, list[tuple[Group, bytes]]()
         try:
             envelope = decode_value(data, self.keys[0])
-            left = envelope.expiry - fetched.now if envelope.expiry > 0 else 0.0
-            if envelope.everything != token or left < 0:
+            if envelope.everything != token or 0 < envelope.expiry <= fetched.now:
                 return None
             for digest, written in envelope.groups:
                 group = shelf.group(digest)
@@ -370,7 +369,7 @@ class ValueBatch:
         self.tokens: dict[Group, bytes] = {}  # as they were read for this call
         self.pairs: Pairs = () if self.shelf.tracked else self.shelf.pairs_alone(self.tags)
         self.bumps = 0
-        self.loading_at = float("inf")
+        self.loading_at = 0  # the moment at which its loader was first called
         self.after: list[bytes] = []  # the tokens that its groups had after it was written
         self.tried: dict[bytes, bytes] = {}  # by key, the versions of every attempt to write it
         self.expected: list[bytes] | None = None  # what it may replace; None for whatever there is
@@ -652,7 +651,7 @@ class ValueBatch:
 
     def inputs(self, positions: Sequence[int]) -> list[Key]:
         """Return what the loader is asked for."""
-        self.loading_at = min(self.loading_at, self.shelf.clock())
+        self.loading_at = self.loading_at or next_moment()
         if self.read_at == _NEVER:  # else it is earlier, from the look into the store
             self.read_at = self.shelf.clock()
             self.bumps = self.shelf.groups.bumps

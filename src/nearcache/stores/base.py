@@ -315,6 +315,25 @@ class Store(Protocol):
     ) -> tuple[list[bool | bytes], list[bytes]]:
         """Do what ``commit`` does, and return the epochs that groups have after it, as ``look``."""
 
+    @property
+    def patience(self) -> float:
+        """Seconds from the call that a ``put`` may still be executed: its deadline."""
+
+    def put(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,
+        deadline: float,
+        groups: Sequence[bytes],
+    ) -> list[bytes] | None:
+        """Write values over whatever is there, and end leases; return the epochs of groups then.
+
+        None, with nothing done, if in the store's time it is later than ``deadline``: a call whose
+        caller gave up then, or waited until then before it said so, is never executed after others.
+        """
+
     def revoke(
         self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
     ) -> int:

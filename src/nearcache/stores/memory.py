@@ -308,6 +308,30 @@ class MemoryStore:
         answers = self.commit(keys, values, expected, ttl, log, token, seconds)
         return answers, self.look([], groups).epochs
 
+    @property
+    def patience(self) -> float:
+        """How long a put may be under way: for whoever puts one off."""
+        return 0.05
+
+    def put(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,  # noqa: ARG002
+        deadline: float,
+        groups: Sequence[bytes],
+    ) -> list[bytes] | None:
+        """Write values over whatever is there, unless it is too late."""
+        with self._lock:
+            now = self._clock()
+            if now > deadline:
+                return None
+            for key, value, life in zip(keys, values, lives(ttl, len(keys)), strict=True):
+                self._set_value(key, value, None if life is None else now + life)
+                self._end_lease(key)
+            return [self._epoch(group, now) for group in groups]
+
     def revoke(
         self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
     ) -> int:

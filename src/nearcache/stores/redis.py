@@ -139,7 +139,7 @@ class RedisStore:
             ask.append(("MGET", *groups, *keys))
         replies = self._ask(ask) if ask else []
         found = replies[-1] if keys or groups else []
-        return self._seen(found, len(groups), None if known else replies[0], sent)
+        return self._seen(found, len(groups), clock if known else replies[0], sent)
 
     def heads(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
         """Read epochs and the first 24 bytes of each value."""
@@ -148,16 +148,21 @@ class RedisStore:
         known = clock is not None and sent - clock[1] <= _CLOCK_LIFE
         first: list[Command] = [] if known else [("TIME",)]
         replies = self._run_after(first, "heads", [*groups, *keys], number(len(groups)))
-        return self._seen(replies[-1], len(groups), None if known else replies[0], sent)
+        return self._seen(replies[-1], len(groups), clock if known else replies[0], sent)
 
     def _seen(
-        self, found: list[bytes | None], groups: int, time_reply: list[bytes] | None, sent: float
+        self,
+        found: list[bytes | None],
+        groups: int,
+        clock: tuple[float, float, float] | list[bytes] | None,
+        sent: float,
     ) -> Fetched:
-        if time_reply is not None:
-            now = self._read_clock(time_reply, sent)
+        """Return what was found; ``clock`` is a reading, or the reply to TIME."""
+        if isinstance(clock, tuple):
+            now = clock[0] + sent - clock[1]
         else:
-            assert self._clock is not None, "it was young enough"
-            now = self._clock[0] + sent - self._clock[1]
+            assert clock is not None, "a reading that is too old is no reading"
+            now = self._read_clock(clock, sent)
         return Fetched(found[groups:], [epoch or b"" for epoch in found[:groups]], now, sent)
 
     def epochs(self, groups: Sequence[bytes], seconds: float | None) -> list[bytes]:
@@ -279,6 +284,30 @@ class RedisStore:
         replies = self._run_among((), "commit", slots(keys), arguments, (then,), writes=True)
         return _answers(replies[0]), [epoch or b"" for epoch in replies[1]]
 
+    @property
+    def patience(self) -> float:
+        """How long a put may be under way."""
+        return self._fixed_timeout or self._timer.timeout
+
+    def put(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,  # noqa: ARG002  (the server pushes)
+        deadline: float,
+        groups: Sequence[bytes],
+    ) -> list[bytes] | None:
+        """Write values over whatever is there, unless it is too late; in one request."""
+        pairs = value_and_life(values, lives(ttl, len(values)))
+        arguments = (number(int(deadline * 1000)), *pairs)
+        then: list[Command] = [("MGET", *groups)] if groups else []
+        done, *found = self._run_among((), "put", slots(keys), arguments, then, writes=True)
+        if not done:
+            self._clock = None  # perhaps it was set: read it anew
+            return None
+        return [epoch or b"" for epoch in (found[0] if groups else ())]
+
     def revoke(
         self,
         keys: Sequence[bytes],
@@ -394,6 +423,7 @@ class RedisStore:
 
     def _ask(self, commands: Sequence[Command], *, writes: bool = False) -> list:  # type: ignore[type-arg]
         """Send commands in one go and return their replies; every failure is a StoreError."""
+        lent = None
         try:
             lent = self._keeper.lend()
             try:
@@ -408,7 +438,9 @@ class RedisStore:
             return replies
         # AttributeError: Ctrl-C while it connected leaves a redis-py connection without a parser
         except (redis.RedisError, OSError, AttributeError) as error:
-            raise self._explained(error) from error
+            explained = self._explained(error)
+            explained.is_over = lent is None or isinstance(error, redis.ResponseError)
+            raise explained from error
 
     def _get(self, key: bytes) -> bytes | None:
         """Read one value: what ``_ask`` does, with nothing that one GET can do without."""

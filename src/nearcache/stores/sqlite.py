@@ -377,6 +377,30 @@ class SQLiteStore:
         answers = self.commit(keys, values, expected, ttl, log, token, seconds)
         return answers, self.look([], groups).epochs
 
+    @property
+    def patience(self) -> float:
+        """0: what failed is rolled back, and never executed later."""
+        return 0.0
+
+    def put(
+        self,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        ttl: Ttl,
+        log: bytes,
+        deadline: float,  # noqa: ARG002
+        groups: Sequence[bytes],
+    ) -> list[bytes] | None:
+        """Write values over whatever is there; never too late, for it is done here."""
+        with self._file.writer(self._patience) as db:
+            now = self.now()
+            self._make_room(db, sum(map(len, values)))
+            for key, value, life in zip(keys, values, lives(ttl, len(keys)), strict=True):
+                self._store(db, key, value, None if life is None else now + life)
+            db.executemany("DELETE FROM leases WHERE key = ?", [(key,) for key in keys])
+            _log(db, log, keys)
+            return _known_epochs(db, groups)
+
     def revoke(
         self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
     ) -> int:

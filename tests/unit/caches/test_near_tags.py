@@ -251,7 +251,7 @@ def test_what_could_not_be_forgotten_in_the_store_stays_forgotten_here(near, fac
     cache = near(face, store, options=Options(link_timeout=0.5))
     cache.put("key", 1, tags=["tag"])
     settled(cache, "key")
-    writing = ["bump", "commit", "revoke", "claim", "epochs", "expect", "renew", "release"]
+    writing = ["bump", "put", "commit", "revoke", "claim", "epochs", "expect", "renew", "release"]
     store.fail(error=error, methods=writing)
     forget = {
         "tag": lambda: cache.invalidate_by_tag("tag"),

@@ -234,7 +234,7 @@ def test_a_record_survives_a_write_that_failed():
     cache, other = record(store), record(store)
     cache.put("key", "kept")
     assert other.get("key") == "kept"
-    store.fail(1.0, methods=["commit_and_look", "commit"])
+    store.fail(1.0, methods=["put", "commit_and_look", "commit"])
     with pytest.raises(StoreError):
         cache.put("key", "lost")
     with pytest.raises(StoreError):
@@ -403,5 +403,23 @@ def test_only_one_of_two_takes_a_record_away(shared):
         one.put(key, "take me")
         assert two.get(key) == "take me"
         assert [one.invalidate(key), two.invalidate(key)] == [True, False]
+    one.close()
+    two.close()
+
+
+def test_a_delete_that_is_executed_late_deletes_no_later_record():
+    inner = MemoryStore()
+    chaos = ChaosStore(inner)
+    one, two = record(chaos), record(inner)
+    one.put("key", "first")
+    chaos.late(methods=["revoke"])
+    with pytest.raises(StoreError):
+        one.invalidate("key")
+    chaos.calm()
+    two.put("key", "second")
+    assert chaos.deliver() == 1
+    assert two.get("key", max_staleness=0) == "second"
+    assert one.invalidate("key")
+    assert two.get("key", max_staleness=0) is None
     one.close()
     two.close()

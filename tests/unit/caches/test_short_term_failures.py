@@ -53,7 +53,7 @@ def test_of_a_write_nobody_heard_of_all_say_the_same_afterwards(memory, face, ch
     one, other = memory(face, chaos), memory(face, chaos)
     hears(one, other)
     one.stash("key", "old", ANN)
-    chaos.time_out(methods=["commit", "commit_and_look", "revoke"])
+    chaos.time_out(methods=["put", "commit", "commit_and_look", "revoke"])
     with pytest.raises(StoreError):
         use(one)
     chaos.calm()
@@ -67,7 +67,7 @@ def test_a_write_that_comes_late_replaces_nothing_newer(memory, face, chaos):
     one = memory(face, chaos)
     hears(one)
     one.stash("key", "old", ANN)
-    chaos.late(methods=["commit", "commit_and_look"])
+    chaos.late(methods=["put", "commit", "commit_and_look"])
     with pytest.raises(StoreError):
         one.stash("key", "late", ANN)
     chaos.calm()

@@ -48,9 +48,14 @@ CALLS = {
     "claim": lambda store: store.claim([b"a"], [b""], TOKEN, LONG),
     "expect": lambda store: store.expect([b"a"], TOKEN, LONG),
     "commit": lambda store: store.commit([b"a"], [OLD], [TOKEN], None, LOG),
+    "put": lambda store: store.put([b"a"], [OLD], None, LOG, store.now() + LONG, GROUPS),
+    "touch": lambda store: store.touch([b"a"], LONG),
     "revoke": lambda store: store.revoke([b"a"], LOG),
     "bump": lambda store: store.bump(GROUPS[0], TOKEN, LOG),
 }
+
+
+SCRIPTS = ("epochs", "claim", "expect", "commit", "heads", "put", "touch", "revoke", "bump")
 
 
 @pytest.fixture
@@ -89,7 +94,18 @@ def test_scripts_the_server_has_forgotten_are_sent_again(redis_server, connect):
             store.renew([b"a"], b"token", LONG)
             client.script_flush()
             store.drop_corrupt([b"a"], [NEW])
-            for name in ("epochs", "claim", "expect", "commit", "heads", "revoke"):
+            names = (
+                "epochs",
+                "claim",
+                "expect",
+                "commit",
+                "heads",
+                "put",
+                "touch",
+                "revoke",
+                "bump",
+            )
+            for name in names:
                 client.script_flush()
                 CALLS[name](store)
             assert store.fetch([b"a"], GROUPS).values == [None]

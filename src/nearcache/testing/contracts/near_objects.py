@@ -163,6 +163,7 @@ class NearObjectsContract:
         assert (tier.get("a"), tier.get("b")) == ("new", "B")
         assert len(tier) == 2
         assert sorted(tier.items()) == [("a", 2), ("b", 1)]
+        assert sorted(tier.keys()) == ["a", "b"]
 
     def test_overwriting_in_a_full_tier_evicts_nobody(self, tier_of, policy):
         tier = tier_of(max_entries=3, policy=policy)
@@ -402,6 +403,7 @@ class NearObjectsContract:
         assert tier.clear() == 1000
         assert len(tier) == tier.used_bytes == tier.clear() == 0
         assert tier.items() == []
+        assert tier.keys() == []
         assert tier.get(1) is None
         for i in range(1000):
             tier.put(i, -i)

@@ -439,6 +439,41 @@ class MutableContract:
         done = store.commit_and_look([b"a"], [TWO], [V2], None, LOG, OTHER, LONG, GROUPS)
         assert done == ([V1], [THIRD, b""])
 
+    # -- put -------------------------------------------------------------------------------------
+
+    def test_a_put_writes_over_whatever_is_there(self, store, handles):
+        (epoch,) = store.epochs(GROUPS[:1], None)
+        put(store, b"a", ONE)
+        store.claim([b"b"], [b""], ABSENT, LONG)
+        soon = store.least_now() + LONG
+        found = store.put([b"a", b"b", b"c"], [TWO, TWO, THREE], None, LOG, soon, GROUPS)
+        assert found == [epoch, b""]
+        assert handles().look([b"a", b"b", b"c"], []).values == [TWO, TWO, THREE]
+
+    def test_a_put_ends_leases(self, store):
+        store.claim([b"a"], [b""], ABSENT, LONG)
+        store.put([b"a"], [ONE], None, LOG, store.least_now() + LONG, [])
+        assert store.commit([b"a"], [TWO], [ABSENT], None, LOG) == [V1]
+        assert store.claim([b"a"], [V1], OTHER, LONG) == [TAKEN]
+
+    def test_what_was_put_lives_as_long_as_was_said(self, store):
+        keys, soon = [b"a", b"b"], store.least_now() + LONG
+        store.put(keys, [ONE, TWO], [SHORT, None], LOG, soon, [])
+        self.pass_time(store, 3 * SHORT)
+        assert store.look(keys, []).values == [None, TWO]
+
+    def test_a_put_that_comes_too_late_changes_nothing(self, store):
+        """Where a store says how long a put may be under way, later ones are not executed."""
+        put(store, b"a", ONE)
+        store.claim([b"b"], [b""], ABSENT, LONG)
+        late = store.now() - 1.0
+        if store.patience:
+            assert store.put([b"a", b"b"], [TWO, TWO], None, LOG, late, GROUPS) is None
+            assert store.look([b"a", b"b"], []).values == [ONE, None]
+            assert store.claim([b"b"], [b""], OTHER, LONG) == [HELD]
+        soon = store.least_now() + LONG
+        assert store.put([b"a"], [TWO], None, LOG, soon, []) == []
+
     def test_a_revoke_of_certain_versions_leaves_others(self, store):
         keys = [b"a", b"b", b"c", b"missing"]
         for key, one in zip(keys, (ONE, TWO, THREE), strict=False):
