@@ -180,6 +180,10 @@ class Link:
         if thread is not None and thread is not threading.current_thread():
             thread.join(2 * _OPENING)
 
+    def has_others(self, member: Member) -> bool:
+        """Say whether anybody else is told of this member's space."""
+        return len(self._members.get(member.space, ())) > 1
+
     def members(self) -> list[Any]:
         """Return who is told."""
         with self._lock:

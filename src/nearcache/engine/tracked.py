@@ -396,7 +396,7 @@ class Tracked:
         ``groups``: those whose tokens are looked at afterwards.
         """
         sent = self._engine.clock()
-        now = await self.access.ask(io, "least_now")
+        now = self._store.least_now_at_hand() or await self.access.ask(io, "least_now")
         if now is None:
             return None
         keys, entries, versions, lives = self._packed(batch, landing, sent, now, epoch)
@@ -535,7 +535,7 @@ class Tracked:
         """
         await self._wait_until(io, self._over_at)
         sent = self._engine.clock()
-        now = await self.access.ask(io, "least_now")
+        now = self._store.least_now_at_hand() or await self.access.ask(io, "least_now")
         if now is None:
             return self._refused()
         keys, entries, versions, lives = self._packed(batch, landing, sent, now, epoch)
@@ -684,7 +684,7 @@ class Tracked:
 
     def _tell(self, names: Sequence[bytes]) -> None:
         """Tell the other caches of this namespace in this process, which read our writes too."""
-        if self._link is not None:
+        if self._link is not None and self._link.has_others(self):
             self._link.dispatch(names, but=self)
 
     # -- what is queued is delivered like this -------------------------------------------------

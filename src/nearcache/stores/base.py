@@ -383,6 +383,9 @@ class Store(Protocol):
         How long the answer was under way nobody knows.
         """
 
+    def least_now_at_hand(self) -> float | None:
+        """Return what ``least_now`` would, if it need not ask; never raises."""
+
     def purge(self) -> int:
         """Delete what has expired, where the store does not do so itself."""
 

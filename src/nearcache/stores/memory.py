@@ -420,7 +420,7 @@ class MemoryStore:
         """Return the store's time."""
         return self._clock()
 
-    least_now = now
+    least_now = least_now_at_hand = now
 
     def purge(self) -> int:
         """Delete what has expired."""

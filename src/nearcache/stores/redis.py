@@ -194,6 +194,13 @@ class RedisStore:
         read, _, received = self._read_lately()
         return read + time.monotonic() - received
 
+    def least_now_at_hand(self) -> float | None:
+        """Return what ``least_now`` would, if the last reading is young."""
+        clock, here = self._clock, time.monotonic()
+        if clock is None or here - clock[1] > _CLOCK_LIFE:
+            return None
+        return clock[0] + here - clock[2]
+
     def _read_lately(self) -> tuple[float, float, float]:
         clock = self._clock
         if clock is None or time.monotonic() - clock[1] > _CLOCK_LIFE:

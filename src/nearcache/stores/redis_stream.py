@@ -25,6 +25,7 @@ from nearcache.stores.base import EVERYTHING, PONG, Changed, Message
 __all__ = ["RedisStream"]
 
 _AT_ONCE = 1000  # messages of one read: whoever reads has a ping to send now and then
+_GATHER = 0.0003  # seconds that news waits for more
 _CANARY_LIFE = 1.0
 _MOST_OPENING = 5.0
 _OTHER_PROTOCOL = "RESP version"  # redis-py's words for a server that answers HELLO 3 with 2
@@ -157,6 +158,9 @@ class RedisStream:
         messages, self._early = self._early, []
         with self._talking() as connection:
             if connection.can_read(0 if messages else seconds):
+                # what comes together is handled together; and who writes has his own answer first,
+                # for which he would have to wait until the interpreter's lock is his
+                time.sleep(_GATHER)
                 for _ in range(_AT_ONCE):
                     reply = connection.read_response(disable_decoding=True, push_request=True)
                     self._take(reply, messages)

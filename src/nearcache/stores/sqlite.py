@@ -179,7 +179,7 @@ class SQLiteStore:
         """Return the file's time."""
         return self._file.now()
 
-    least_now = now
+    least_now = least_now_at_hand = now
 
     # -- loading -----------------------------------------------------------------------------
 
