@@ -13,7 +13,7 @@ from nearcache.clock import Clock
 from nearcache.engine.breaker import Breaker
 from nearcache.engine.io import IO
 from nearcache.engine.warn import Warnings
-from nearcache.errors import StoreError, StoreUnavailable
+from nearcache.errors import ClosedError, StoreError, StoreUnavailable
 from nearcache.events import Events
 from nearcache.stats import Counters
 from nearcache.stores.base import Store
@@ -107,6 +107,9 @@ class Access:
         Who wants errors raised has nothing else to go by: a store that has just failed is asked.
         """
         if self.closed:  # a load that outlived its cache must not open a connection again
+            if self.strict:
+                msg = "this cache was closed meanwhile"
+                raise ClosedError(msg)
             return None, _LeftAlone(f"{self.store.address} is not asked by a closed cache")
         if not self._breaker.allows() and not self.strict:
             if self._breaker.tries():

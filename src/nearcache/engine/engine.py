@@ -254,11 +254,13 @@ class Engine:
     async def _forget(self, io: IO, shelf: Any, handles: Sequence[Any]) -> int:
         keys = shelf.keys.values(handles)
         stored, near, error = 0, 0, None
+        valid = shelf.valid_near(handles)
         try:
             if self.sharing is not None:
                 stored, error = await self.sharing.forget(io, shelf, handles)
         finally:  # whatever became of the store
             near = self.drop_near(shelf, keys, handles)
+        near = near if valid is None else len(valid)
         self.counters.add(invalidations=len(handles))
         self.events.emit("invalidate", shelf.label, len(handles))
         self._raise_if_strict(error)

@@ -108,11 +108,11 @@ class Freshness:
 def slide(held: Held, now: float, life: float, bound: float) -> float:
     """Let a sliding copy live on from now; return its end. Its END says how long, negated."""
     held[SOFT], held[END] = now + _WINDOW * life - bound, -life
-    return now + kept_for(life)
+    return now + (1 + _WINDOW) * life  # before the store's can end, which may not have been touched
 
 
 def kept_for(life: float) -> float:
-    """Return how many seconds a sliding value that was just read is kept."""
+    """Return how many seconds the store keeps a sliding value that was just read."""
     return _SLACK * life
 
 

@@ -479,6 +479,8 @@ def _kept_at(home: asyncio.AbstractEventLoop, promise: Awaitable[Any]) -> Any:
     done = asyncio.run_coroutine_threadsafe(_kept(promise), home)
     while not wait((done,), _LOOK_AROUND).done:
         if home.is_closed():
+            if inspect.iscoroutine(promise):
+                promise.close()
             msg = "the event loop of a load was closed before the load had ended"
             raise RuntimeError(msg)
     return done.result()

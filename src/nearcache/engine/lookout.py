@@ -83,7 +83,7 @@ class Lookout:
 
     def touch(self, names: Sequence[bytes], seconds: float) -> None:
         """Let a background thread tell the store that a sliding value was read."""
-        about = float(f"{1.005 * seconds:.2e}")  # so that many are of one life
+        about = float(f"{0.995 * seconds:.2e}")  # so that many are of one life
         with self._lock:
             if len(self.touched) < _MOST_TOUCHED:
                 self.touched.update(dict.fromkeys(names, about))

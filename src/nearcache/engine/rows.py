@@ -46,6 +46,9 @@ class RowShelf:
 
     record = False
 
+    def valid_near(self, _handles: object) -> None:
+        """Return None: what is near is valid."""
+
     def __init__(self, space: str, keys: ModelKeys, dimensions: int | None, label: str) -> None:
         self.name: Hashable = (space, keys.identity)
         self.space = space

@@ -17,7 +17,7 @@ when its echo comes, its head is read once more, for a foreign write may have co
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from nearcache.coherence.groups import (
@@ -38,6 +38,7 @@ from nearcache.engine.links import link_of
 from nearcache.engine.lookout import Lookout
 from nearcache.engine.tokens import Tokens
 from nearcache.engine.values import ValueBatch, ValueLanding, ValueOne, ValueShelf
+from nearcache.entry import MISSING
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.stores.base import TAKEN, Fetched, Store, version_of
 
@@ -632,7 +633,8 @@ class Tracked:
         if shelf.record:
             stored, error = await self._take_away(io, keys)
         else:
-            stored, error = await self.access.attempt(io, "revoke", keys, shelf.keys.log)
+            stored = await self._there(io, handles)
+            _, error = await self.access.attempt(io, "revoke", keys, shelf.keys.log)
         self._tell(keys)
         if error is not None:
             if not self._shelf.record:
@@ -640,6 +642,19 @@ class Tracked:
                 self.lookout.wake()
             return 0, error
         return int(stored), None
+
+    async def _there(self, io: IO, handles: Sequence[Any]) -> int:
+        """Count the keys that a get would find: what was forgotten with its group is not there."""
+        near = self._shelf.valid_near(handles)
+        left = [handle for handle in handles if handle not in near]
+        if left:
+            batch, fetched = ValueBatch(self._shelf, left), None
+            with suppress(StoreError):  # which the forgetting itself will meet, and say
+                fetched = await self.read(io, batch, range(len(left)))
+            if fetched is not None:
+                batch.accept(range(len(left)), fetched)
+                return len(near) + sum(batch.answer(i) is not MISSING for i in range(len(left)))
+        return len(near)
 
     async def _take_away(self, io: IO, keys: Sequence[bytes]) -> tuple[int, StoreError | None]:
         """Delete records as they are now: what is executed late deletes none that came later."""

@@ -242,6 +242,18 @@ class ValueShelf:
             if found is not None and found[0] is held:  # nobody forgot it meanwhile
                 self.put_near(name, key, held, end)
 
+    def valid_near(self, keys: Iterable[Key]) -> set[Key]:
+        """Return those of some keys of which a get would be answered from near."""
+        now = self.clock()
+        found = set()
+        for key in keys:
+            one = self.near.tier.peek(self.near_key(key))
+            if one is None or one[0][VALUE] is MISSING or is_expired(one[0], now):
+                continue
+            if self.servable(one[0], now - self.bound):
+                found.add(key)
+        return found
+
     def servable(self, held: Held, since: float) -> bool:
         """Say whether a near copy may be served that must be no older than ``since``."""
         if held[EPOCH].heard <= since and held[READ_AT] <= since:
@@ -382,7 +394,7 @@ class ValueBatch:
         self.read_at = _NEVER
         self.stale: dict[int, Held] = {}  # expired, but kept to stand in
         self.due: set[int] = set()  # answered; to be loaded anew behind the answer
-        self.renews: dict[int, bytes] | None = None  # the versions this call is to replace
+        self.renews: dict[int, Held] | None = None  # the copies this call is to replace
         self._envelopes: dict[int, Envelope] = {}
         self._stale_ends: dict[int, float] = {}
         self._damaged: set[int] = set()
@@ -431,7 +443,7 @@ class ValueBatch:
             elif is_expired(held, now):
                 self.stale[i] = held
                 left.append(i)
-            elif self.renews is not None:
+            elif self._is_to_be_renewed(i, held):
                 left.append(i)
             else:
                 self.held[i], self.origin[i] = held, NEAR
@@ -440,8 +452,8 @@ class ValueBatch:
         return left
 
     def renew(self, held: Sequence[Held | None]) -> None:
-        """Be a call that loads these copies anew: another version than theirs will do, too."""
-        self.renews = {i: one[HELD_VERSION] for i, one in enumerate(held) if one is not None}
+        """Be a call that loads these copies anew: others than these will do, too."""
+        self.renews = {i: one for i, one in enumerate(held) if one is not None}
 
     def _is_due(self, position: int, held: Held) -> None:
         """Deal with a copy that serves, but is no longer young."""
@@ -585,7 +597,10 @@ class ValueBatch:
         return (ValueLanding(here, expires) if here else None), damaged
 
     def _is_to_be_renewed(self, position: int, held: Held) -> bool:
-        return self.renews is not None and self.renews.get(position) == held[HELD_VERSION]
+        old = None if self.renews is None else self.renews.get(position)
+        if old is None:
+            return False
+        return held is old or bool(old[HELD_VERSION] and old[HELD_VERSION] == held[HELD_VERSION])
 
     def stale_landing(self) -> ValueLanding | None:
         """Return what the store had that expired, for near to keep, once."""
@@ -600,8 +615,9 @@ class ValueBatch:
         pairs = []
         for digest, token in envelope.groups:
             group = self.shelf.group(digest)
-            current = group.token or self.tokens.get(group)
-            if not current or current != token:
+            read = self.tokens.get(group)
+            current = group.token or read
+            if not current or current != token or (self.fresh and read == b""):
                 return None
             pairs.append((group, current))
         return tuple(pairs)
