@@ -337,8 +337,18 @@ class AsyncIO:
         return left, error
 
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do it in a task of its own."""
-        return await asyncio.shield(self._kept(asyncio.get_running_loop().create_task(work)))
+        """Do it in a task of its own; who is cancelled leaves when it has ended.
+
+        What the same caller does next would be overtaken by it otherwise.
+        """
+        task = self._kept(asyncio.get_running_loop().create_task(work))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait((task,))
+            raise
 
     def background(self, work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
         """Do it in a thread: a task would end with its loop, which may live for one call only."""

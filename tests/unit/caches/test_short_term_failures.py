@@ -1,9 +1,11 @@
 """ShortTermMemory when its store fails: what is not kept is said, what was kept stays."""
 
+import asyncio
+
 import pytest
 
 from embedders import until
-from nearcache import Options
+from nearcache import AsyncShortTermMemory, Options
 from nearcache.errors import CodecError, StoreError, StoreUnavailable
 from nearcache.testing import ChaosStore, MemoryStore
 from short_term_fixtures import ANN, hears, is_near, memories
@@ -98,6 +100,31 @@ def test_what_is_near_is_retrieved_for_a_while_whatever_the_store_does(memory, f
     assert one.retrieve("key", ANN) == 1
     assert one.retrieve_batch(["key"], ANN) == {"key": 1}
     assert one.ping() is False
+
+
+@pytest.mark.parametrize("late", ["stash", "update"])
+def test_a_write_that_was_cancelled_does_not_overtake_what_comes_after(chaos, late):
+    async def main():
+        async with AsyncShortTermMemory(chaos, local_cache_enabled=False) as one:
+            await one.stash("key", "first", ANN)
+            writes = {
+                "stash": lambda: one.stash("key", "cancelled", ANN),
+                "update": lambda: one.update("key", lambda _: "cancelled", ANN),
+            }
+            chaos.slow(0.05, methods=["put", "commit", "commit_and_look"])
+            writing = asyncio.create_task(writes[late]())
+            slowed = chaos.counts.slowed
+            while chaos.counts.slowed == slowed:
+                await asyncio.sleep(0)
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+            chaos.calm()
+            assert await one.delete("key", ANN) is True
+            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+            assert await one.retrieve("key", ANN) is None
+
+    asyncio.run(main())
 
 
 def test_a_server_that_dies_is_no_absence_and_comes_back(memory, face, own_server):
