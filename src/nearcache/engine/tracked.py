@@ -1,8 +1,8 @@
 """What may change: a near copy serves as long as a change of it would have been heard.
 
-Every write is a compare-and-set on the version, or on the token of the absence, that was seen
-before it; so one that is executed late, or twice, changes nothing. A write that failed is queued as
-an invalidation, never as a value.
+Nothing is executed late. A put has a deadline in the store's time, and one that failed is waited
+for until then; fills and updates compare and set, on the version or on the token of the absence
+that was seen before. A write that failed is queued as an invalidation, never as a value.
 
 Own writes are heard like those of others. A value of ours is kept near when its write has landed;
 when its echo comes, its head is read once more, for a foreign write may have come right after::
@@ -396,10 +396,10 @@ class Tracked:
 
         ``groups``: those whose tokens are looked at afterwards.
         """
-        sent = self._engine.clock()
         now = self._store.least_now_at_hand() or await self.access.ask(io, "least_now")
         if now is None:
             return None
+        sent = self._engine.clock()
         keys, entries, versions, lives = self._packed(batch, landing, sent, now, epoch)
         lease = self._engine.options.lease if token else 0.0
         answers: list[bool | bytes] | None = None
@@ -535,10 +535,10 @@ class Tracked:
                                                                  puts v2
         """
         await self._wait_until(io, self._over_at)
-        sent = self._engine.clock()
         now = self._store.least_now_at_hand() or await self.access.ask(io, "least_now")
         if now is None:
             return self._refused()
+        sent = self._engine.clock()  # after it: the deadline here is not before that in the store
         keys, entries, versions, lives = self._packed(batch, landing, sent, now, epoch)
         groups = [self._shelf.everything.name, *(group.name for group in batch.tags)]
         patience, log = self._store.patience, self._shelf.keys.log

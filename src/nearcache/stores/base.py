@@ -4,7 +4,8 @@ Values are opaque bytes with the head of ``nearcache.entry``. Keys are bytes. Ti
 own: seconds since its epoch, the same for every process that uses it, whatever their clocks say.
 
 What never changes is read with ``fetch`` and written with ``lease``, ``fill`` and ``write``: the
-first writer wins. What may change is read with ``look`` and ``heads`` and written with ``claim``,
+first writer wins. What may change is read with ``look`` and ``heads`` and written with ``put``, which
+is never executed after its deadline, or, where it follows from what was seen, with ``claim``,
 ``expect`` and ``commit``. There the head's stamp is the value's *version*, random and new with
 every write. Where no value stands, the 16-byte token in the key's lease takes its place, the
 *absence token*; so every commit says what it expects to replace, and one that is late or repeated
