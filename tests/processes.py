@@ -68,7 +68,7 @@ def process_of(script: ModuleType) -> Callable[[Path], Iterator[Callable[..., su
 def finish(one: subprocess.Popen) -> list[str]:
     """Wait for a process, and return the lines it printed."""
     out, err = one.communicate(timeout=HANG)
-    assert (one.returncode, err) == (0, "")
+    assert (one.returncode, err) == (0, ""), err
     return out.splitlines()
 
 

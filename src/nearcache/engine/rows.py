@@ -108,6 +108,8 @@ class RowBatch:
     """Whether the value of a key may change: then one that was not written must not be kept."""
     fresh = False
     """Whether it must be read from the store now, whoever else is reading."""
+    renews = None
+    """The copies it loads anew: none, for they do not grow old."""
 
     def __init__(
         self,

@@ -4,8 +4,8 @@ Values are opaque bytes with the head of ``nearcache.entry``. Keys are bytes. Ti
 own: seconds since its epoch, the same for every process that uses it, whatever their clocks say.
 
 What never changes is read with ``fetch`` and written with ``lease``, ``fill`` and ``write``: the
-first writer wins. What may change is read with ``look`` and ``heads`` and written with ``put``, which
-is never executed after its deadline, or, where it follows from what was seen, with ``claim``,
+first writer wins. What may change is read with ``look`` and ``heads``, and written with ``put``,
+which is never executed after its deadline, or, where it follows from what was seen, with ``claim``,
 ``expect`` and ``commit``. There the head's stamp is the value's *version*, random and new with
 every write. Where no value stands, the 16-byte token in the key's lease takes its place, the
 *absence token*; so every commit says what it expects to replace, and one that is late or repeated
@@ -347,7 +347,8 @@ class Store(Protocol):
     def bump(self, group: bytes, token: bytes, log: bytes, seconds: float | None = None) -> None:
         """Make ``token`` the epoch of a group.
 
-        It lives at least ``seconds`` from now (None: for ever), and never shorter than before.
+        It lives ``seconds`` from now (None: for ever), even if the one before had longer to live:
+        what is written under the new one prolongs it.
         """
 
     def touch(self, keys: Sequence[bytes], seconds: float) -> None:

@@ -359,12 +359,7 @@ class MemoryStore:
     ) -> None:
         """Make ``token`` the epoch of a group."""
         with self._lock:
-            now = self._clock()
-            end = None if seconds is None else now + seconds
-            if end is not None and self._epoch(group, now):
-                before = self._epochs[group][1]
-                end = None if before is None else max(before, end)
-            self._new_epoch(group, end, token)
+            self._new_epoch(group, None if seconds is None else self._clock() + seconds, token)
 
     def touch(self, keys: Sequence[bytes], seconds: float) -> None:
         """Let values that have a limited life live at least ``seconds`` from now."""

@@ -332,8 +332,8 @@ class RedisStore:
         seconds: float | None = None,
     ) -> None:
         """Make ``token`` the epoch of a group."""
-        life = b"0" if seconds is None else milliseconds(seconds)
-        self._run("bump", [group], token, life)
+        life = () if seconds is None else (b"PX", milliseconds(seconds))
+        self._ask([("SET", group, token, *life)], writes=True)
 
     def touch(self, keys: Sequence[bytes], seconds: float) -> None:
         """Let values that have a limited life live at least ``seconds`` from now."""

@@ -55,7 +55,7 @@ CALLS = {
 }
 
 
-SCRIPTS = ("epochs", "claim", "expect", "commit", "heads", "put", "touch", "revoke", "bump")
+SCRIPTS = ("epochs", "claim", "expect", "commit", "heads", "put", "touch", "revoke")
 
 
 @pytest.fixture

@@ -160,13 +160,6 @@ class MutableContract:
         self.pass_time(store, 3 * SHORT)
         assert store.look([], GROUPS[:1]).epochs == [ABSENT]
 
-    @pytest.mark.parametrize("before", [None, LONG])
-    def test_a_bump_never_shortens_a_life(self, store, before):
-        store.epochs(GROUPS, before)
-        store.bump(GROUPS[0], ABSENT, LOG, SHORT)
-        self.pass_time(store, 3 * SHORT)
-        assert store.look([], GROUPS[:1]).epochs == [ABSENT]
-
     # -- claim -----------------------------------------------------------------------------------
 
     def test_a_key_without_a_value_is_claimed_once(self, store, handles):
