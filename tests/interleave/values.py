@@ -169,6 +169,10 @@ class Wire:
         if self.stream is not None:
             self.stream.close()
 
+    def has_others(self, member) -> bool:
+        """Say whether there are other caches of this process: there are none."""
+        return False
+
     def dispatch(self, names, but=None) -> None:
         """Tell the other caches of this process: there are none."""
 

@@ -10,7 +10,7 @@ from nearcache.caches.hot import HotMemoryCache
 from nearcache.caches.manager_stats import ManagerStats
 from nearcache.caches.retrieval import RetrievalCache
 from nearcache.caches.schedule import Schedule
-from nearcache.caches.tiers import _OF_WHAT_CHANGES
+from nearcache.caches.tiers import OF_WHAT_CHANGES
 from nearcache.engine.build import open_store
 from nearcache.errors import ClosedError, ConfigError
 from nearcache.options import Options
@@ -59,7 +59,7 @@ class ManagerParts:
             raise ConfigError(msg)
         store, ours = open_store(url, options)
         plain = Options()  # a vector never changes, so there is nothing to freshen
-        vectors = replace(options, **{name: getattr(plain, name) for name in _OF_WHAT_CHANGES})
+        vectors = replace(options, **{name: getattr(plain, name) for name in OF_WHAT_CHANGES})
         within = f"{namespace}:" if namespace else ""
         return cls(
             HotMemoryCache(store, namespace=f"{within}hot", options=options),

@@ -21,9 +21,9 @@ from nearcache.near.pick import VectorTier, vector_tier
 from nearcache.near.policies.base import NAMES
 from nearcache.options import Options, check_count, check_ttl
 
-__all__ = ["RowTiers", "Tiers", "describe", "remake", "travelling"]
+__all__ = ["OF_WHAT_CHANGES", "RowTiers", "Tiers", "describe", "remake", "travelling"]
 
-_OF_WHAT_CHANGES = (
+OF_WHAT_CHANGES = (
     "stale_while_revalidate",
     "fail_safe",
     "negative_ttl",
@@ -136,7 +136,7 @@ class RowTiers(Tiers):
 
     def _check_options(self, options: Options) -> None:
         plain = Options()
-        for name in _OF_WHAT_CHANGES:
+        for name in OF_WHAT_CHANGES:
             if getattr(options, name) != getattr(plain, name):
                 msg = (
                     f"{name} is for values that change; a vector never does: leave it out, and "
