@@ -78,11 +78,11 @@ class Tiers:
 
     def _near(self, arguments: dict[str, Any], clock: Clock) -> Any:
         """Make the near tier."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of cache has its own
 
     def _engine(self, near: Any, store: Any, options: Options, clock: Clock) -> Engine:
         """Make the engine of ``self.space``."""
-        raise NotImplementedError
+        raise NotImplementedError  # each kind of cache has its own
 
     def _begin(self, near: Any, store: Any, options: Options, clock: Clock) -> None:
         self.engine = self._engine(near, store, options, clock)

@@ -138,17 +138,18 @@ class Answer:
         held = [batch.held[i] for i in due]
         part.renew(held)
 
+        rest = _REST
+
         async def renew(io: IO) -> None:
-            rest = _REST
+            nonlocal rest
             try:
                 await self._renew(io, part, loader, life)
                 rest = 0.0
             except Exception as error:  # noqa: BLE001  nobody waits for it; a later hit tries again
                 self._say("renewal", "a load behind an answer failed: %s", _described(error))
-            finally:
-                self._rest(part.keys, rest)
 
-        io.aside(renew, loader)
+        # a callback, not a finally: a task cancelled before its first step never enters its body
+        io.aside(renew, loader).add_done_callback(lambda _: self._rest(part.keys, rest))
 
     async def _renew(self, io: IO, part: "ValueBatch", loader: Loader, life: float | None) -> None:
         engine = self._engine

@@ -68,6 +68,9 @@ class Aside(Protocol):
     def result(self) -> Any:
         """Return nothing, or raise what the work raised, once it has ended."""
 
+    def add_done_callback(self, call: Callable[[Any], object], /) -> None:
+        """Call this when it has ended, in whatever way."""
+
 
 class IO(Protocol):
     """What the engine may wait for."""

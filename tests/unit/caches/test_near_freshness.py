@@ -804,3 +804,25 @@ def test_a_load_behind_an_answer_does_not_overwrite_what_came_since(bench):
     renew_aside(*renewals[0])
     until(lambda: not answer._renewals)
     assert sync.get("key") == sync.get("key", max_staleness=0) == 6
+
+
+def test_a_load_behind_an_answer_that_is_cancelled_before_it_begins_is_over(bench):
+    cache = bench.cache(stale_while_revalidate=1000.0)
+    twin = cache.as_async() if bench.face == "sync" else cache.thing
+
+    async def load():
+        return "new"
+
+    async def answered():
+        value = await twin.get_or_load("key", load)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # as the end of a loop does, before its first step
+        return value
+
+    twin.as_sync().put("key", "old")
+    bench.clock.advance(11)
+    for _ in range(20):
+        assert asyncio.run(answered()) == "old"
+        bench.clock.advance(2)
+    assert twin._tiers.answer._renewals == 0
+    until(lambda: twin.as_sync().get_or_load("key", lambda: "new") == "new")
