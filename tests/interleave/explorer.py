@@ -68,6 +68,16 @@ class Aside:
         if self.task.error is not None:
             raise self.task.error
 
+    def add_done_callback(self, call):
+        assert not self.task.done, "a task begins in a later step"
+        before = self.task.ended
+
+        def ended():
+            before()
+            call(self)
+
+        self.task.ended = ended
+
 
 class ScriptedIO:
     """The engine's port: every wait is a choice of the explorer's."""
