@@ -21,6 +21,8 @@ from redis.retry import Retry
 
 from nearcache.errors import StoreCannotTell, StoreTimeout, StoreUnavailable
 from nearcache.stores.base import EVERYTHING, PONG, Changed, Message
+from nearcache.stores.redis_node import Node
+from nearcache.stores.redis_wire import milliseconds
 
 __all__ = ["RedisStream"]
 
@@ -31,8 +33,9 @@ _MOST_OPENING = 5.0
 _OTHER_PROTOCOL = "RESP version"  # redis-py's words for a server that answers HELLO 3 with 2
 _TRACK = ("CLIENT", "TRACKING", "ON", "BCAST")
 
-WriteCanary = Callable[[bytes, float], None]
-ReadClock = Callable[[list[bytes], float], float]
+
+def _any_canary(prefix: bytes) -> bytes:
+    return prefix + b"canary:" + os.urandom(8).hex().encode()
 
 
 class RedisStream:
@@ -41,19 +44,10 @@ class RedisStream:
     Its pings are TIME, so that the store knows the server's time without asking.
     """
 
-    def __init__(
-        self,
-        pool: "redis.ConnectionPool",
-        address: str,
-        write_canary: WriteCanary,
-        read_clock: ReadClock,
-        usual: Callable[[], float],
-    ) -> None:
-        self._pool = pool
-        self._address = address
-        self._write_canary = write_canary
-        self._read_clock = read_clock
-        self._usual = usual
+    def __init__(self, node: Node, canary: Callable[[bytes], bytes] = _any_canary) -> None:
+        self._node = node
+        self._address = node.address
+        self._canary = canary
         self._prefixes: list[bytes] = []
         self._connection: Any = None
         self._busy = threading.Lock()  # held while the connection is used; who ends it needs it
@@ -69,7 +63,7 @@ class RedisStream:
     def open(self, prefixes: Sequence[bytes], seconds: float) -> None:
         """Connect, ask to be told, and see that it works."""
         # connecting and seeing that it works takes six round trips
-        seconds = max(seconds, min(_MOST_OPENING, 10 * self._usual()))
+        seconds = max(seconds, min(_MOST_OPENING, 10 * self._node.timer.usual))
         end = time.monotonic() + seconds
         self._prefixes = list(prefixes)
         self._pid = os.getpid()
@@ -91,7 +85,7 @@ class RedisStream:
     def _made(self, seconds: float) -> Any:
         options = {
             name: value
-            for name, value in self._pool.connection_kwargs.items()
+            for name, value in self._node.pool.connection_kwargs.items()
             if not name.startswith(("maint", "oss_cluster"))  # they would enlist it in the pool
         }
         options |= {
@@ -103,7 +97,7 @@ class RedisStream:
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
         }
-        return self._pool.connection_class(**options)
+        return self._node.pool.connection_class(**options)
 
     def _connect_and_track(self) -> None:
         connection = self._connection
@@ -115,7 +109,7 @@ class RedisStream:
 
     def _see_that_it_works(self, end: float) -> None:
         """Change a key and expect to be told before a ping sent afterwards is answered."""
-        canary = (self._prefixes or [b""])[0] + b"canary:" + os.urandom(8).hex().encode()
+        canary = self._canary((self._prefixes or [b""])[0])
         try:
             self._write_canary(canary, _CANARY_LIFE)
         except BaseException:  # a replica, too: after a failover it may soon be none
@@ -135,6 +129,9 @@ class RedisStream:
             msg = f"{self._address} tracks keys but does not tell when one changes"
             raise StoreCannotTell(msg)
         self._early = [news for news in early if news is not PONG]
+
+    def _write_canary(self, key: bytes, seconds: float) -> None:
+        self._node.ask([("SET", key, b"", "PX", milliseconds(seconds))], writes=True)
 
     # -- listening ---------------------------------------------------------------------------
 
@@ -180,7 +177,7 @@ class RedisStream:
         elif isinstance(reply, list) and len(reply) == 2 and reply[0].isdigit():
             sent = self._owed.popleft()
             assert sent is not None, "looked at above"
-            self._read_clock(reply, sent)
+            self._node.clock.read(reply, sent)
             messages.append(PONG)
 
     def _send(self, *words: object) -> None:

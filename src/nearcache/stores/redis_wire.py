@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
+from typing import Any, TypeVar
 
 from nearcache.entry import MAGIC, VERSION, Mark
 from nearcache.stores.base import (
@@ -22,27 +23,37 @@ from nearcache.stores.base import (
 
 __all__ = [
     "Command",
+    "Part",
     "Script",
     "changes_commands",
     "changes_of",
     "claim_arguments",
-    "commit_arguments",
+    "commit_columns",
+    "commit_common",
     "epochs_arguments",
     "forget_commands",
     "forget_group_commands",
+    "lives_of",
+    "logged",
     "may_evict",
+    "merged",
     "milliseconds",
     "number",
+    "picked",
     "scan_command",
     "scanned",
     "script",
     "slots",
     "touch_arguments",
-    "value_and_life",
     "with_mark",
+    "with_text",
 ]
 
 Command = tuple[bytes | str, ...]
+Part = Sequence[int]
+"""Positions, in order, of those names of a call that one command may have."""
+
+T = TypeVar("T")
 
 _FORMAT = MAGIC + bytes((VERSION,))
 _LEASE = lease_of(b"")
@@ -61,16 +72,40 @@ class Script:
         """Return the call by name; the server may not know it yet."""
         return ("EVALSHA", self.sha, number(len(keys)), *keys, *arguments)
 
-    def call_with_text(self, call: Command) -> Command:
-        """Return the same call with the script's text, after which the server knows it."""
-        return ("EVAL", self.text, *call[2:])
+
+_TEXTS: dict[str, bytes] = {}
 
 
 @cache
 def script(name: str) -> Script:
     """Return the script ``scripts/<name>.lua``."""
     text = files("nearcache.stores").joinpath("scripts", f"{name}.lua").read_bytes()
-    return Script(text, sha1(text, usedforsecurity=False).hexdigest())
+    found = Script(text, sha1(text, usedforsecurity=False).hexdigest())
+    _TEXTS[found.sha] = text
+    return found
+
+
+def with_text(command: Command) -> Command:
+    """Return the same call of a script with its text, after which the server knows it."""
+    if command[0] != "EVALSHA":
+        return command
+    return ("EVAL", _TEXTS[str(command[1])], *command[2:])
+
+
+def picked(column: Sequence[T], part: Part) -> Sequence[T]:
+    """Return what stands at the positions of a part."""
+    return column if len(part) == len(column) else [column[i] for i in part]
+
+
+def merged(parts: Sequence[Part], replies: Sequence[list[Any]], count: int) -> list[Any]:
+    """Return the replies for all parts in one list, each at its position."""
+    if len(parts) == 1:
+        return replies[0]
+    together = [None] * count
+    for part, reply in zip(parts, replies, strict=True):
+        for position, answer in zip(part, reply, strict=True):
+            together[position] = answer
+    return together
 
 
 def slots(keys: Sequence[bytes]) -> list[bytes]:
@@ -91,36 +126,34 @@ def milliseconds(seconds: float | None) -> bytes:
     return number(0 if seconds is None else max(1, math.ceil(seconds * 1000)))
 
 
-def value_and_life(values: Sequence[bytes], seconds: Sequence[float | None]) -> list[bytes]:
-    """Return each value followed by its life in milliseconds."""
-    pairs = zip(values, seconds, strict=True)
-    return [part for value, life in pairs for part in (value, milliseconds(life))]
+def lives_of(seconds: Sequence[float | None]) -> list[bytes]:
+    """Return lives in milliseconds."""
+    return [milliseconds(life) for life in seconds]
 
 
-def with_mark(mark: Mark) -> Command:
+def with_mark(mark: Mark) -> tuple[bytes, ...]:
     """Return the arguments by which a script knows a valid entry."""
     return (mark.format, number(mark.kind), mark.size_bytes, mark.stamp)
 
 
-def claim_arguments(token: bytes, seconds: float, seen: Sequence[bytes]) -> Command:
-    """Return the arguments of ``claim``."""
-    return (token, milliseconds(seconds), _FORMAT, *seen)
+def claim_arguments(token: bytes, seconds: float) -> tuple[bytes, ...]:
+    """Return what all keys of ``claim`` have in common."""
+    return (token, milliseconds(seconds), _FORMAT)
 
 
-def commit_arguments(
-    values: Sequence[bytes],
-    seconds: Sequence[float | None],
-    expected: Sequence[bytes],
-    token: bytes,
-    token_seconds: float,
-) -> Command:
-    """Return the arguments of ``commit``."""
-    triples = zip(values, seconds, expected, strict=True)
-    parts = [part for value, life, old in triples for part in (value, milliseconds(life), old)]
-    return (token, milliseconds(token_seconds or None), *parts)
+def commit_common(token: bytes, token_seconds: float) -> tuple[bytes, ...]:
+    """Return what all keys of ``commit`` have in common."""
+    return (token, milliseconds(token_seconds or None))
 
 
-def touch_arguments(seconds: float) -> Command:
+def commit_columns(
+    values: Sequence[bytes], seconds: Sequence[float | None], expected: Sequence[bytes]
+) -> tuple[Sequence[bytes], ...]:
+    """Return what each key of ``commit`` has for itself."""
+    return (values, lives_of(seconds), expected)
+
+
+def touch_arguments(seconds: float) -> tuple[bytes, ...]:
     """Return the arguments of ``touch``."""
     return (milliseconds(seconds), milliseconds(0.9 * seconds))
 
@@ -159,22 +192,26 @@ def scanned(
     return following, [name for name in names if begins(name, start)]
 
 
-def epochs_arguments(count: int, seconds: float | None) -> Command:
-    """Return the arguments of ``epochs``: twice the least life, so that it is seldom prolonged."""
+def epochs_arguments(count: int, seconds: float | None) -> tuple[tuple[bytes, ...], list[bytes]]:
+    """Return lives (given is twice the least one, so that it is seldom prolonged), and tokens."""
     given = None if seconds is None else 2 * seconds
     tokens = [os.urandom(TOKEN_BYTES) for _ in range(count)]
-    return (milliseconds(seconds), milliseconds(given), *tokens)
+    return (milliseconds(seconds), milliseconds(given)), tokens
 
 
-def forget_commands(keys: Sequence[bytes], log: bytes, entries: Sequence[bytes]) -> list[Command]:
-    """Return: delete leases, so that no load fills in between, delete and count values, log."""
-    deletes: list[Command] = [("DEL", *slots(keys)[1::2]), ("DEL", *keys)] if keys else []
-    return [*deletes, *[("XADD", log, *_TRIM, "*", "e", entry) for entry in entries]]
+def forget_commands(keys: Sequence[bytes]) -> list[Command]:
+    """Return: delete leases, so that no load fills in between, then delete and count values."""
+    return [("DEL", *slots(keys)[1::2]), ("DEL", *keys)]
+
+
+def logged(log: bytes, entries: Sequence[bytes]) -> list[Command]:
+    """Return the commands that add entries to a log."""
+    return [("XADD", log, *_TRIM, "*", "e", entry) for entry in entries]
 
 
 def forget_group_commands(group: bytes, token: bytes, log: bytes, entry: bytes) -> list[Command]:
     """Return: a new epoch, then log."""
-    return [("SET", group, token), ("XADD", log, *_TRIM, "*", "e", entry)]
+    return [("SET", group, token), *logged(log, [entry])]
 
 
 def may_evict(info: bytes) -> bool:

@@ -16,6 +16,7 @@ from nearcache.errors import (
 )
 from nearcache.stores.base import TAKEN, WRITTEN
 from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis_clock import Reading
 from nearcache.stores.timer import RoundTripTimer
 from nearcache.testing import stored_entry
 from nearcache.testing.contracts.stores import (
@@ -133,13 +134,13 @@ def test_a_batch_is_one_round_trip_whatever_its_size(redis_server, connect):
     ):
         call()
         sent = []
-        exchange = store._exchange
-        store._exchange = lambda *a, sent=sent, exchange=exchange, **k: (
-            sent.append(a[1]),
+        exchange = store._node.ask
+        store._node.ask = lambda *a, sent=sent, exchange=exchange, **k: (
+            sent.append(a[0]),
             exchange(*a, **k),
         )[1]
         call()
-        del store._exchange
+        del store._node.ask
         assert len(sent) == 1
         assert len(sent[0]) <= 2
 
@@ -250,7 +251,7 @@ def test_a_pickled_store_finds_the_same_server(one_server, connect):
     assert works(store)
     copy = pickle.loads(pickle.dumps(store))
     assert copy.fetch([b"a"], GROUPS).values == [OLD]
-    assert copy._fixed_timeout == 7.5
+    assert copy._node.patience == 7.5
     copy.close()
 
 
@@ -283,8 +284,9 @@ def test_a_clock_that_is_too_old_is_read_along(one_server, connect):
     store = connect(one_server.url)
     for call in (lambda: store.look([b"a"], []), lambda: store.heads([b"a"], [])):
         call()
-        now, sent, _ = store._clock
-        store._clock = (now - 100, sent - 11, sent - 11)  # eleven seconds old, and far off
+        now, sent, _ = store._clock.reading
+        old = Reading(now - 100, sent - 11, sent - 11)  # eleven seconds old, and far off
+        store._clock._reading = old
         one_server.reset_counts()
         found = call()
         assert one_server.command_counts()["time"] == 1
@@ -301,7 +303,7 @@ def test_a_connection_the_server_closed_meanwhile_is_replaced_unnoticed(
     CALLS[name](store)
     with redis_server.client() as client:
         client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
-        for lent in store._keeper._kept:
+        for lent in store._node._keeper._kept:
             eventually(lambda lent=lent: lent.look(0))  # the news is here
         CALLS[name](store)
 
@@ -309,14 +311,14 @@ def test_a_connection_the_server_closed_meanwhile_is_replaced_unnoticed(
 def test_a_reply_that_nobody_waited_for_is_nobody_elses(one_server, connect):
     store = connect(one_server.url)
     store.write([b"a", b"b"], [OLD, NEW], None, LOG, [b"", b""])
-    lent = store._keeper.lend()
+    lent = store._node._keeper.lend()
     lent.connection.send_command("GET", "b")  # and then Ctrl-C
     eventually(lambda: lent.look(0))
-    store._keeper.take_back(lent)
+    store._node._keeper.take_back(lent)
     assert store.look([b"a"], []).values == [OLD]
-    lent = store._keeper.lend()
+    lent = store._node._keeper.lend()
     lent.connection.send_command("GET", "b")
-    store._keeper.drop(lent)
+    store._node._keeper.drop(lent)
     assert store.look([b"a"], []).values == [OLD]
 
 
@@ -391,13 +393,13 @@ def test_a_dead_server_is_not_asked_again_and_again(connect):
         port = probe.getsockname()[1]
         attempts = []
         store = connect(f"redis://127.0.0.1:{port}/0")
-        make = store._pool.make_connection
+        make = store._node.pool.make_connection
 
         def counted():
             attempts.append(1)
             return make()
 
-        store._pool.make_connection = counted
+        store._node.pool.make_connection = counted
         with pytest.raises(StoreUnavailable):
             store.fetch([b"a"], GROUPS)
         assert len(attempts) == 1

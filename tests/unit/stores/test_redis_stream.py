@@ -125,7 +125,7 @@ def test_a_stream_reads_without_hiredis(redis_server, connect, listen):
 def test_a_ping_tells_the_store_the_servers_time(one_server, connect, listen):
     store = connect(one_server.url)
     stream = listen(store)
-    store._clock = None
+    store._clock.forget()
     hear(stream)
     one_server.reset_counts()
     put(store, KEY, ONE)

@@ -1,11 +1,13 @@
 -- Write values whatever is there; all but what stood there already is logged as changed: near
 -- copies elsewhere may outlive a value that the server evicted.
--- KEYS: log, value, lease, value, lease, …
--- ARGV: log length, value, milliseconds (0 = no limit), value, …, entry, entry, …
-local length, count = ARGV[1], (#KEYS - 1) / 2
-for i = 1, count do
-  local key, lease = KEYS[2 * i], KEYS[2 * i + 1]
-  local value, life = ARGV[2 * i], ARGV[2 * i + 1]
+-- KEYS: value, lease, value, lease, …, and the log, unless its length is 0: then nothing is logged
+-- ARGV: log length, value, milliseconds (0 = no limit), entry, value, …
+-- Returns per key: 1 changed, 0 stood there already.
+local length = ARGV[1]
+local answers = {}
+for i = 1, math.floor(#KEYS / 2) do
+  local key, lease = KEYS[2 * i - 1], KEYS[2 * i]
+  local value, life, entry = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1]
   local before = redis.pcall('GETRANGE', key, 0, 31)
   if life == '0' then
     redis.call('SET', key, value)
@@ -13,8 +15,9 @@ for i = 1, count do
     redis.call('SET', key, value, 'PX', life)
   end
   redis.call('DEL', lease)
-  if before ~= value:sub(1, 32) then
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', length, '*', 'e', ARGV[1 + 2 * count + i])
+  answers[i] = before ~= value:sub(1, 32) and 1 or 0
+  if answers[i] == 1 and length ~= '0' then
+    redis.call('XADD', KEYS[#KEYS], 'MAXLEN', '~', length, '*', 'e', entry)
   end
 end
-return 1
+return answers

@@ -1,0 +1,200 @@
+"""One Redis or Valkey server: its connections, how long it takes, and what its failures mean.
+
+Connection set-up, TLS, AUTH and parsing are redis-py's own. What is not taken over are its
+defaults that a cache cannot live with: ten retries per command (seconds for a dead server) and no
+time-out.
+"""
+
+import inspect
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import redis
+
+from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
+from nearcache.stores.redis_clock import ServerClock
+from nearcache.stores.redis_pool import Keeper, Lent
+from nearcache.stores.redis_wire import Command
+from nearcache.stores.timer import RoundTripTimer
+
+__all__ = ["Node", "Sent", "UnknownScript"]
+
+# redis-py 8 brought it; with older ones every answer may take as long as a connection
+_TIMEOUT_PER_READ = "timeout" in inspect.signature(redis.Connection.read_response).parameters
+_WRITE_TIMEOUT = 1.0  # a script that writes megabytes may take longer than a read ever does
+
+
+class UnknownScript(StoreError):
+    """The server has not seen this script since it started."""
+
+
+class Sent(NamedTuple):
+    """Commands that are under way to a server, whose replies are not read yet."""
+
+    lent: Lent
+    replies: int
+    at: float
+    limits: dict[str, Any]
+
+
+class Node:
+    """A server behind a pool of redis-py's. Thread-safe; constructing does no I/O.
+
+    keep: whether connections stay out of the pool between calls.
+    timeout: seconds to wait for an answer; "auto" follows measured round trips.
+    """
+
+    def __init__(
+        self,
+        pool: "redis.ConnectionPool",
+        address: str,
+        *,
+        keep: bool,
+        timeout: float | Literal["auto"],
+    ) -> None:
+        self.pool = pool
+        self.address = address
+        self.timer = RoundTripTimer()
+        self.clock = ServerClock()
+        self._keeper = Keeper(pool, keep=keep)
+        self._fixed_timeout = None if timeout == "auto" else timeout
+        self._own_fork_lock = threading.RLock()
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for the next answer."""
+        return self._fixed_timeout or self.timer.timeout
+
+    # -- asking ------------------------------------------------------------------------------
+
+    def ask(self, commands: Sequence[Command], *, writes: bool) -> list[Any]:
+        """Send commands in one go and return their replies; every failure is a StoreError."""
+        replies = self.receive(self.send(commands, writes=writes))
+        for reply in replies:
+            if isinstance(reply, redis.ResponseError):
+                raise self.explained(reply) from reply
+        return replies
+
+    def send(self, commands: Sequence[Command], *, writes: bool) -> Sent:
+        """Send commands in one go; whoever does must ``receive`` or ``abandon``."""
+        lent = None
+        try:
+            lent = self._keeper.lend()
+            connection = lent.connection
+            try:
+                sent = time.monotonic()
+                packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
+                connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
+            except BaseException:
+                self._keeper.drop(lent)
+                raise
+        # AttributeError: Ctrl-C while it connected leaves a redis-py connection without a parser
+        except (redis.RedisError, OSError, AttributeError) as error:
+            explained = self.explained(error)
+            explained.is_over = lent is None
+            raise explained from error
+        return Sent(lent, len(commands), sent, self._limits(writes=writes))
+
+    def receive(self, sent: Sent) -> list[Any]:
+        """Return the replies to what was sent; what the server refused is a ResponseError there."""
+        lent, count, at, limits = sent
+        read = lent.connection.read_response
+        replies: list[object] = []
+        try:
+            try:
+                for _ in range(count):  # each is read, or the next call would get this one's
+                    try:
+                        replies.append(read(disable_decoding=True, **limits))
+                    except redis.ResponseError as error:
+                        replies.append(error)
+            except BaseException:
+                self._keeper.drop(lent)
+                raise
+        except (redis.RedisError, OSError, AttributeError) as error:
+            raise self.explained(error) from error
+        self.timer.answered(time.monotonic() - at)
+        self._keeper.take_back(lent)
+        return replies
+
+    def abandon(self, sent: Sent) -> None:
+        """Read no replies: close the connection they would come on."""
+        self._keeper.drop(sent.lent)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Read one value: what ``ask`` does, with nothing that one GET can do without."""
+        try:
+            lent = self._keeper.lend()
+            connection = lent.connection
+            try:
+                sent = time.monotonic()
+                connection.send_packed_command(  # type: ignore[no-untyped-call]
+                    (b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key),),
+                    check_health=False,
+                )
+                limits = self._limits(writes=False)
+                value: bytes | None = connection.read_response(disable_decoding=True, **limits)
+                self.timer.answered(time.monotonic() - sent)
+            except redis.ResponseError as error:
+                self._keeper.take_back(lent)
+                if str(error).startswith("WRONGTYPE"):
+                    return None  # as MGET says
+                raise
+            except BaseException:
+                self._keeper.drop(lent)
+                raise
+            self._keeper.take_back(lent)
+            return value
+        except (redis.RedisError, OSError, AttributeError) as error:
+            raise self.explained(error) from error
+
+    def _limits(self, *, writes: bool) -> dict[str, Any]:
+        if not _TIMEOUT_PER_READ:
+            return {}
+        timeout = self._fixed_timeout
+        if timeout is None:
+            timeout = max(self.timer.timeout, _WRITE_TIMEOUT if writes else 0)
+        return {"timeout": timeout}
+
+    # -- failing -----------------------------------------------------------------------------
+
+    def explained(self, error: Exception) -> StoreError:
+        """Return what a failure means, as an error of ours."""
+        explained = self._explained(error)
+        explained.is_over = isinstance(error, redis.ResponseError)
+        return explained
+
+    def _explained(self, error: Exception) -> StoreError:
+        if isinstance(error, redis.TimeoutError):
+            self.timer.timed_out()
+            return StoreTimeout(f"{self.address} did not answer in time: {error}")
+        if isinstance(error, redis.exceptions.ReadOnlyError):
+            return StoreReadOnly(f"{self.address} is a read-only replica; name its primary")
+        if isinstance(error, redis.exceptions.OutOfMemoryError):
+            return StoreReadOnly(
+                f"{self.address} is full and evicts nothing: raise maxmemory or set a policy"
+            )
+        if isinstance(error, redis.exceptions.NoScriptError):
+            return UnknownScript(str(error))
+        if isinstance(error, (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)):
+            return StoreUnavailable(
+                f"{self.address} is one node of a cluster: name it redis+cluster://…"
+            )
+        return StoreUnavailable(f"{self.address}: {error}")
+
+    # -- living ------------------------------------------------------------------------------
+
+    @property
+    def fork_lock(self) -> Any:
+        """What a fork holds: redis-py's pool takes its lock in the child, too, whoever had it."""
+        return getattr(self.pool, "_lock", self._own_fork_lock)
+
+    def reset_after_fork(self) -> None:
+        """Keep no connection of the parent's; redis-py's pool sees the new process id by itself."""
+        self.clock.reset_after_fork()
+        self._keeper.start_anew()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._keeper.close()
