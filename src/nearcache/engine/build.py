@@ -1,8 +1,9 @@
 """From what a user names a store by to a store."""
 
+import math
 import os
 import re
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from nearcache.errors import ConfigError
 from nearcache.options import Options
@@ -12,8 +13,11 @@ from nearcache.stores.sqlite import SQLiteStore
 
 __all__ = ["open_store", "parse_bytes"]
 
-_REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
-_KNOWN = ("sqlite", "memory", *_REDIS_SCHEMES)
+_PLAIN = ("redis", "rediss", "valkey", "valkeys")
+_CLUSTERS = tuple(scheme + "+cluster" for scheme in _PLAIN)
+_SENTINELS = tuple(scheme + "+sentinel" for scheme in _PLAIN)
+_REDIS_SCHEMES = (*_PLAIN, "unix", *_CLUSTERS, *_SENTINELS)
+
 _UNITS = {
     unit + ending: base**power
     for power, unit in enumerate(["", "K", "M", "G", "T"])
@@ -48,10 +52,12 @@ def _from_url(url: object, options: Options) -> Store:
     if scheme in _REDIS_SCHEMES:
         try:
             from nearcache.stores.redis import RedisStore
+            from nearcache.stores.redis_cluster import ClusterStore
         except ImportError as error:
             msg = f"{scheme}:// needs redis-py: pip install 'nearcache[redis]'"
             raise ConfigError(msg) from error
-        return RedisStore(url, timeout=options.store_timeout)
+        kind = ClusterStore if scheme in _CLUSTERS else RedisStore
+        return kind(url, timeout=options.store_timeout)
     msg = f"unknown store scheme {scheme!r}; known: {_forms()}"
     raise ConfigError(msg)
 
@@ -70,7 +76,7 @@ def _sqlite(url: str, options: Options) -> SQLiteStore:
 
 
 def _take(url: str, known: tuple[str, ...]) -> dict[str, str]:
-    given = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    given = dict(parse_qsl(url.partition("?")[2].partition("#")[0], keep_blank_values=True))
     for name in given:
         if name not in known:
             msg = f"unknown option {name!r} in a store URL; known: {', '.join(known) or 'none'}"
@@ -79,7 +85,8 @@ def _take(url: str, known: tuple[str, ...]) -> dict[str, str]:
 
 
 def _forms() -> str:
-    return ", ".join(f"{scheme}://" for scheme in _KNOWN)
+    short = ("sqlite", "memory", *_PLAIN, "unix", "redis+cluster", "redis+sentinel")
+    return ", ".join(f"{scheme}://" for scheme in short)
 
 
 def parse_bytes(text: str) -> int:
@@ -89,4 +96,8 @@ def parse_bytes(text: str) -> int:
     if not match or not unit:
         msg = f"a size looks like 2GB, 512MiB or 1000, not {text!r}"
         raise ConfigError(msg)
-    return int(float(match[1]) * unit)
+    size = float(match[1]) * unit
+    if not math.isfinite(size):
+        msg = "a size looks like 2GB, 512MiB or 1000, and is not beyond all bounds"
+        raise ConfigError(msg)
+    return int(size)

@@ -316,9 +316,8 @@ class Store(Protocol):
     ) -> tuple[list[bool | bytes], list[bytes]]:
         """Do what ``commit`` does, and return the epochs that groups have after it, as ``look``."""
 
-    @property
-    def patience(self) -> float:
-        """Seconds from the call that a ``put`` may still be executed: its deadline."""
+    def patience(self, size: int = 0) -> float:
+        """Seconds from the call that a ``put`` of ``size`` bytes may be executed: its deadline."""
 
     def put(
         self,

@@ -308,8 +308,7 @@ class MemoryStore:
         answers = self.commit(keys, values, expected, ttl, log, token, seconds)
         return answers, self.look([], groups).epochs
 
-    @property
-    def patience(self) -> float:
+    def patience(self, size: int = 0) -> float:  # noqa: ARG002
         """How long a put may be under way: for whoever puts one off."""
         return 0.05
 
@@ -408,6 +407,8 @@ class MemoryStore:
             end = str(len(entries)).encode()
             if not cursor:
                 return Changes(end, [])
+            if not cursor.isdigit():  # no cursor of ours
+                return Changes(end, None)
             behind = len(entries) - int(cursor)
             return Changes(end, entries[int(cursor) :] if behind <= LOG_LENGTH else None)
 

@@ -17,6 +17,7 @@ from nearcache.errors import ConfigError, StoreTimeout, StoreUnavailable
 from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Start, Stream, Ttl, lives
 from nearcache.stores.redis_clock import Reading, ServerClock
 from nearcache.stores.redis_node import Node, UnknownScript
+from nearcache.stores.redis_replies import answers, tokens, values_of, whole
 from nearcache.stores.redis_stream import RedisStream
 from nearcache.stores.redis_url import SCHEMES, pool_of, without_secrets
 from nearcache.stores.redis_wire import (
@@ -137,8 +138,8 @@ class RedisStore:
             groups_in_it = number(sum(1 for i in part if i < count) if count else 0)
             first.append(heads.call(picked(names, part), groups_in_it))
         replies = self._ask(first)
-        found = merged(parts, replies[len(replies) - len(parts) :], len(names))
-        return self._seen(found, count, reading, replies, sent)
+        values = values_of(merged(parts, replies[len(replies) - len(parts) :], len(names)))
+        return self._seen(values, count, reading, replies, sent)
 
     def _seen(
         self,
@@ -157,8 +158,8 @@ class RedisStore:
 
     def epochs(self, groups: Sequence[bytes], seconds: float | None) -> list[bytes]:
         """Return the epochs of groups, made or made to live on where needed."""
-        common, tokens = epochs_arguments(len(groups), seconds)
-        return self._each("epochs", groups, common, tokens, leases=False)
+        common, new = epochs_arguments(len(groups), seconds)
+        return tokens(self._each("epochs", groups, common, new, leases=False))
 
     def changes(self, log: bytes, cursor: bytes) -> Changes:
         """Read what was forgotten since ``cursor``."""
@@ -237,7 +238,7 @@ class RedisStore:
 
     def expect(self, keys: Sequence[bytes], token: bytes, seconds: float) -> list[bytes]:
         """Return what a commit will have to find at each key."""
-        return self._each("expect", keys, (token, milliseconds(seconds)))
+        return tokens(self._each("expect", keys, (token, milliseconds(seconds))))
 
     def commit(
         self,
@@ -270,10 +271,9 @@ class RedisStore:
         replies, epochs = self._read(calls, groups, writes=True)
         return answers(merged(parts, replies, len(keys))), [epoch or b"" for epoch in epochs]
 
-    @property
-    def patience(self) -> float:
+    def patience(self, size: int = 0) -> float:
         """How long a put may be under way."""
-        return self._node.patience
+        return self._node.patience(size)
 
     def put(
         self,
@@ -287,14 +287,18 @@ class RedisStore:
         """Write values over whatever is there, unless it is too late; in one request."""
         columns = (values, lives_of(lives(ttl, len(values))))
         _, calls = self._calls("put", keys, (self._deadline(deadline),), *columns)
-        done, epochs = self._read(calls, groups, writes=True)
+        replies, epochs = self._read(calls, groups, writes=True)
+        done = [whole(reply) for reply in replies]
         if all(done):
             return [epoch or b"" for epoch in epochs]
-        self._clock.forget()  # perhaps it was set: read it anew
+        self._doubt_clocks()
         if any(done):
             msg = f"{self.address}: it was too late for some of the values when others were written"
             raise StoreTimeout(msg)
         return None
+
+    def _doubt_clocks(self) -> None:
+        self._clock.forget()  # perhaps it was set: read it anew
 
     def _deadline(self, deadline: float) -> bytes:
         return number(int(deadline * 1000))
@@ -307,7 +311,7 @@ class RedisStore:
     ) -> int:
         """Delete values and absence tokens, in one step."""
         columns = () if versions is None else (versions,)
-        return sum(map(int, self._run("revoke", keys, (), *columns)))
+        return sum(map(whole, self._run("revoke", keys, (), *columns)))
 
     def bump(
         self,
@@ -357,7 +361,7 @@ class RedisStore:
         if not keys:
             return 0
         replies = self._ask([*forget_commands(keys), *logged(log, entries)], writes=True)
-        return int(replies[1])
+        return whole(replies[1])
 
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, and log it."""
@@ -400,7 +404,7 @@ class RedisStore:
         commands = [*first, *reads]
         replies = self._ask(commands, writes=writes) if commands else []
         count = len(first)
-        return replies[:count], merged(parts, replies[count:], len(names))
+        return replies[:count], values_of(merged(parts, replies[count:], len(names)))
 
     def _calls(
         self,
@@ -472,8 +476,3 @@ class RedisStore:
 
 def _remake(kind: type[RedisStore], url: str, timeout: float | Literal["auto"]) -> RedisStore:
     return kind(url, timeout=timeout)
-
-
-def answers(reply: list[object]) -> list[bool | bytes]:
-    """Return what scripts answer: 1 and 0 are True and False."""
-    return [bool(answer) if isinstance(answer, int) else bytes(answer) for answer in reply]  # type: ignore[call-overload]

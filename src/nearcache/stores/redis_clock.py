@@ -4,6 +4,8 @@ import threading
 import time
 from typing import NamedTuple
 
+from nearcache.stores.redis_replies import time_of
+
 __all__ = ["Reading", "ServerClock"]
 
 _LIFE = 10.0
@@ -43,10 +45,9 @@ class ServerClock:
         reading = self._reading
         return reading if reading is not None and reading.is_young else None
 
-    def read(self, reply: list[bytes], sent: float) -> float:
+    def read(self, reply: object, sent: float) -> float:
         """Take the reply to TIME, which was asked for at ``sent``; return the server's time."""
-        seconds, microseconds = reply
-        now = int(seconds) + int(microseconds) / 1e6
+        now = time_of(reply)
         with self._lock:
             self._reading = Reading(now, sent, time.monotonic())
         return now

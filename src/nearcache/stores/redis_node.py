@@ -16,18 +16,27 @@ import redis
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
 from nearcache.stores.redis_clock import ServerClock
 from nearcache.stores.redis_pool import Keeper, Lent
+from nearcache.stores.redis_replies import garbled, one_found
+from nearcache.stores.redis_socket import timed
 from nearcache.stores.redis_wire import Command
 from nearcache.stores.timer import RoundTripTimer
 
-__all__ = ["Node", "Sent", "UnknownScript"]
+__all__ = ["Node", "Redirected", "Sent", "UnknownScript"]
 
 # redis-py 8 brought it; with older ones every answer may take as long as a connection
 _TIMEOUT_PER_READ = "timeout" in inspect.signature(redis.Connection.read_response).parameters
-_WRITE_TIMEOUT = 1.0  # a script that writes megabytes may take longer than a read ever does
+# AttributeError: Ctrl-C while it connected leaves a redis-py connection without a parser;
+# TypeError and ValueError are what hiredis and redis-py say to bytes that are no reply
+_FAILURES = (redis.RedisError, OSError, AttributeError, TypeError, ValueError)
+_WRITE_TIMEOUT = 1.0  # a script that writes megabytes may take longer; for clients of the user's
 
 
 class UnknownScript(StoreError):
     """The server has not seen this script since it started."""
+
+
+class Redirected(StoreUnavailable):
+    """The server is a node of a cluster, and a key is not its own."""
 
 
 class Sent(NamedTuple):
@@ -42,7 +51,8 @@ class Sent(NamedTuple):
 class Node:
     """A server behind a pool of redis-py's. Thread-safe; constructing does no I/O.
 
-    keep: whether connections stay out of the pool between calls.
+    keep: whether the pool is ours: connections stay out of it between calls, and their sockets know
+        how long to wait.
     timeout: seconds to wait for an answer; "auto" follows measured round trips.
     """
 
@@ -56,16 +66,18 @@ class Node:
     ) -> None:
         self.pool = pool
         self.address = address
-        self.timer = RoundTripTimer()
+        self._fixed_timeout = None if timeout == "auto" else timeout
+        self.timer = RoundTripTimer(self._fixed_timeout)
+        self._timed = keep
+        if keep:  # a pool of ours: its sockets know how long to wait
+            pool.connection_class = timed(pool.connection_class, self.timer)
         self.clock = ServerClock()
         self._keeper = Keeper(pool, keep=keep)
-        self._fixed_timeout = None if timeout == "auto" else timeout
         self._own_fork_lock = threading.RLock()
 
-    @property
-    def patience(self) -> float:
-        """Seconds to wait for the next answer."""
-        return self._fixed_timeout or self.timer.timeout
+    def patience(self, size: int = 0) -> float:
+        """Seconds to wait for the answer to a request of ``size`` bytes."""
+        return self.timer.within(size)
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -90,8 +102,7 @@ class Node:
             except BaseException:
                 self._keeper.drop(lent)
                 raise
-        # AttributeError: Ctrl-C while it connected leaves a redis-py connection without a parser
-        except (redis.RedisError, OSError, AttributeError) as error:
+        except _FAILURES as error:
             explained = self.explained(error)
             explained.is_over = lent is None
             raise explained from error
@@ -112,9 +123,10 @@ class Node:
             except BaseException:
                 self._keeper.drop(lent)
                 raise
-        except (redis.RedisError, OSError, AttributeError) as error:
+        except _FAILURES as error:
             raise self.explained(error) from error
-        self.timer.answered(time.monotonic() - at)
+        if not self._timed:
+            self.timer.answered(time.monotonic() - at)
         self._keeper.take_back(lent)
         return replies
 
@@ -134,8 +146,9 @@ class Node:
                     check_health=False,
                 )
                 limits = self._limits(writes=False)
-                value: bytes | None = connection.read_response(disable_decoding=True, **limits)
-                self.timer.answered(time.monotonic() - sent)
+                value = one_found(connection.read_response(disable_decoding=True, **limits))
+                if not self._timed:
+                    self.timer.answered(time.monotonic() - sent)
             except redis.ResponseError as error:
                 self._keeper.take_back(lent)
                 if str(error).startswith("WRONGTYPE"):
@@ -146,11 +159,11 @@ class Node:
                 raise
             self._keeper.take_back(lent)
             return value
-        except (redis.RedisError, OSError, AttributeError) as error:
+        except _FAILURES as error:
             raise self.explained(error) from error
 
     def _limits(self, *, writes: bool) -> dict[str, Any]:
-        if not _TIMEOUT_PER_READ:
+        if self._timed or not _TIMEOUT_PER_READ:
             return {}
         timeout = self._fixed_timeout
         if timeout is None:
@@ -167,7 +180,9 @@ class Node:
 
     def _explained(self, error: Exception) -> StoreError:
         if isinstance(error, redis.TimeoutError):
-            self.timer.timed_out()
+            if not self._timed:
+                self.timer.timed_out()
+            self._keeper.distrust()
             return StoreTimeout(f"{self.address} did not answer in time: {error}")
         if isinstance(error, redis.exceptions.ReadOnlyError):
             return StoreReadOnly(f"{self.address} is a read-only replica; name its primary")
@@ -178,9 +193,9 @@ class Node:
         if isinstance(error, redis.exceptions.NoScriptError):
             return UnknownScript(str(error))
         if isinstance(error, (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)):
-            return StoreUnavailable(
-                f"{self.address} is one node of a cluster: name it redis+cluster://…"
-            )
+            return Redirected(f"{self.address} is one node of a cluster: name it redis+cluster://…")
+        if isinstance(error, (TypeError, ValueError)):  # these words may be a value's
+            return garbled()
         return StoreUnavailable(f"{self.address}: {error}")
 
     # -- living ------------------------------------------------------------------------------

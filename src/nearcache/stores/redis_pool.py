@@ -81,6 +81,20 @@ class Keeper:
         lent.connection.disconnect()  # type: ignore[no-untyped-call]
         self._pool.release(lent.connection)
 
+    def distrust(self) -> None:
+        """Close what is kept: a connection was silent, and those that lay idle may be so, too.
+
+        A firewall that dropped them says nothing. Each would cost its caller a time-out of its own.
+        """
+        kept = self._kept
+        while kept:
+            try:
+                connection = kept.pop().connection
+            except IndexError:  # another thread was quicker
+                return
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            self._pool.release(connection)
+
     def close(self) -> None:
         """Close what is kept and what the pool has."""
         while self._kept:

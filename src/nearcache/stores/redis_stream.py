@@ -22,7 +22,8 @@ from redis.retry import Retry
 from nearcache.errors import StoreCannotTell, StoreTimeout, StoreUnavailable
 from nearcache.stores.base import EVERYTHING, PONG, Changed, Message
 from nearcache.stores.redis_node import Node
-from nearcache.stores.redis_wire import milliseconds
+from nearcache.stores.redis_replies import garbled, listed, tokens
+from nearcache.stores.redis_wire import Command, milliseconds
 
 __all__ = ["RedisStream"]
 
@@ -44,18 +45,24 @@ class RedisStream:
     Its pings are TIME, so that the store knows the server's time without asking.
     """
 
-    def __init__(self, node: Node, canary: Callable[[bytes], bytes] = _any_canary) -> None:
+    def __init__(
+        self,
+        node: Node,
+        canary: Callable[[bytes], bytes] = _any_canary,
+        also: "tuple[Command, Callable[[object], None]] | None" = None,
+    ) -> None:
         self._node = node
         self._address = node.address
         self._canary = canary
+        self._also = also
         self._prefixes: list[bytes] = []
         self._connection: Any = None
         self._busy = threading.Lock()  # held while the connection is used; who ends it needs it
         self._ended = False
         self._pid = os.getpid()
-        self._owed: deque[float | None] = (
-            deque()
-        )  # replies to come: of pings their time, of others None
+        # replies to come: of pings their time, of what is asked with them who hears it, of others
+        # None
+        self._owed: deque[float | Callable[[object], None] | None] = deque()
         self._early: list[Message] = []  # heard while opening
 
     # -- opening -----------------------------------------------------------------------------
@@ -147,6 +154,10 @@ class RedisStream:
         """Ask for the time, the answer to which is a PONG."""
         with self._talking():
             sent = time.monotonic()
+            if self._also is not None:
+                command, hear = self._also
+                self._send(*command)
+                self._owed.append(hear)
             self._send("TIME")
             self._owed.append(sent)
 
@@ -167,17 +178,22 @@ class RedisStream:
 
     def _take(self, reply: object, messages: list[Message]) -> None:
         if isinstance(reply, list) and reply and reply[0] == b"invalidate":
-            names = reply[1]
-            messages.append(EVERYTHING if names is None else Changed(names))
-        elif not self._owed:
+            names = listed(reply, 2)[1]
+            messages.append(EVERYTHING if names is None else Changed(tokens(names)))
+            return
+        if not self._owed:
             return  # a push of another kind
-        elif self._owed[0] is None:
+        owed = self._owed[0]
+        if owed is None:
             if reply == b"OK":
                 self._owed.popleft()
-        elif isinstance(reply, list) and len(reply) == 2 and reply[0].isdigit():
-            sent = self._owed.popleft()
-            assert sent is not None, "looked at above"
-            self._node.clock.read(reply, sent)
+        elif callable(owed):
+            if isinstance(reply, bytes):
+                self._owed.popleft()
+                owed(reply)
+        elif isinstance(reply, list) and len(reply) == 2 and type(reply[0]) is bytes:
+            self._owed.popleft()
+            self._node.clock.read(reply, owed)
             messages.append(PONG)
 
     def _send(self, *words: object) -> None:
@@ -204,9 +220,16 @@ class RedisStream:
         except (redis.RedisError, OSError) as error:
             msg = f"{self._address}: {error}"
             raise StoreUnavailable(msg) from error
+        except (TypeError, ValueError) as error:  # what hiredis and redis-py say to garbage
+            raise garbled() from error
         finally:
             if self._ended:
                 self._hang_up()
+
+    def fileno(self) -> int:
+        """Return the socket's, to wait for several streams at once; -1 when it is closed."""
+        sock = None if self._connection is None else self._connection._sock
+        return -1 if sock is None else int(sock.fileno())
 
     # -- ending ------------------------------------------------------------------------------
 

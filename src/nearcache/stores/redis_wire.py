@@ -20,6 +20,7 @@ from nearcache.stores.base import (
     lease_of,
     most_scanned,
 )
+from nearcache.stores.redis_replies import listed, page, text, told
 
 __all__ = [
     "Command",
@@ -100,10 +101,10 @@ def picked(column: Sequence[T], part: Part) -> Sequence[T]:
 def merged(parts: Sequence[Part], replies: Sequence[list[Any]], count: int) -> list[Any]:
     """Return the replies for all parts in one list, each at its position."""
     if len(parts) == 1:
-        return replies[0]
+        return listed(replies[0], count)
     together = [None] * count
     for part, reply in zip(parts, replies, strict=True):
-        for position, answer in zip(part, reply, strict=True):
+        for position, answer in zip(part, listed(reply, len(part)), strict=True):
             together[position] = answer
     return together
 
@@ -178,12 +179,12 @@ def scan_command(start: Start, cursor: int, count: int, *, leases: bool) -> Comm
 def scanned(
     start: Start,
     cursor: int,
-    reply: tuple[bytes, list[bytes]],
+    reply: object,
     *,
     leases: bool,
 ) -> tuple[int, list[bytes]]:
     """Read the reply to :func:`scan_command`: the next cursor, and the names of values."""
-    following, names = int(reply[0]), reply[1]
+    following, names = page(reply)
     if _among_values(cursor, leases=leases):
         following = following << 1 | 1 if following else 0
     else:
@@ -214,9 +215,9 @@ def forget_group_commands(group: bytes, token: bytes, log: bytes, entry: bytes) 
     return [("SET", group, token), *logged(log, [entry])]
 
 
-def may_evict(info: bytes) -> bool:
+def may_evict(info: object) -> bool:
     """Read ``INFO memory``: whether the server drops values when they are more than it may keep."""
-    pairs = (line.partition(b":") for line in info.splitlines())
+    pairs = (line.partition(b":") for line in text(info).splitlines())
     said = {name: value for name, _, value in pairs}
     policy = said.get(b"maxmemory_policy", b"noeviction")
     return said.get(b"maxmemory", b"0") != b"0" and policy != b"noeviction"
@@ -229,16 +230,17 @@ def changes_commands(log: bytes, cursor: bytes) -> Command:
     return ("XRANGE", log, cursor, "+", "COUNT", number(LOG_LENGTH + 1))
 
 
-def changes_of(cursor: bytes, reply: list[tuple[bytes, list[bytes]]]) -> Changes:
+def changes_of(cursor: bytes, reply: object) -> Changes:
     """Read the reply to :func:`changes_commands`; a log without the cursor's entry has a gap.
 
     It was trimmed, evicted, flushed or rolled back by a failover: what else it lost, none can say.
     """
-    if not reply:
+    entries = told(reply)
+    if not entries:
         return Changes(b"", None)
-    last = reply[-1][0]
+    last = entries[-1][0]
     if not cursor:
         return Changes(last, [])
-    if reply[0][0] != cursor or len(reply) > LOG_LENGTH:
+    if entries[0][0] != cursor or len(entries) > LOG_LENGTH:
         return Changes(b"", None)
-    return Changes(last, [fields[1] for _, fields in reply[1:]])
+    return Changes(last, [entry for _, entry in entries[1:]])

@@ -1,27 +1,66 @@
 """How long to wait for a store: measured round trips, as TCP measures them.
 
-Source: RFC 6298 (smoothed round trip, variation, doubling after a time-out).
+Source: RFC 6298 (smoothed round trip, variation, doubling after a time-out). As in Linux the least
+wait is a margin over the usual one, so that a store far away has it, too. What is long takes time
+to travel: large requests are measured by the byte, and wait longer. A store that a busy neighbour
+holds up now and then is not down: how long it was held up becomes the margin, for a while.
 """
 
 import threading
+import time
 
-__all__ = ["RoundTripTimer"]
+__all__ = ["LONG", "RoundTripTimer"]
 
-_FIRST = 1.0
-_LEAST = 0.2  # Linux's own floor: a busy neighbour may stall a healthy server this long
+LONG = 65_536
+"""Bytes from which a message takes noticeably longer than a short one."""
+
+_FIRST = 1.0  # before the first answer nobody knows how far it is
+_LEAST_MARGIN = 0.2
+_MARGIN_OF_FAR, _MOST_OF_FAR = 8, 0.5  # what is farther away varies more: by round trips
+_HELD_UP = 1.0  # who answers again within this was not down
+_MOST_HELD_UP, _REMEMBERED = 0.4, 30.0
 _MOST = 5.0
+_LONGEST_TRY = 1.0  # a server that came back is to be found soon
+_FIRST_COST = 1e-7  # seconds per byte: 80 Mbit/s, until long messages were measured
+_COSTS = 3  # times what a long message usually takes
+_MOST_FOR_LENGTH = 30.0
 
 
 class RoundTripTimer:
-    """A time-out that follows what a store usually takes. Thread-safe. Units: seconds."""
+    """A time-out that follows what a store usually takes. Thread-safe. Units: seconds, bytes.
 
-    __slots__ = ("_lock", "_mean", "_spread", "_timeout")
+    fixed: always wait so long.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_cost",
+        "_doubled_at",
+        "_fixed",
+        "_held_up",
+        "_held_up_until",
+        "_lock",
+        "_mean",
+        "_silent_since",
+        "_spread",
+        "_timeout",
+        "_under_way",
+        "heard",
+    )
+
+    def __init__(self, fixed: float | None = None) -> None:
         self._lock = threading.Lock()
+        self._fixed = fixed
         self._mean: float | None = None
         self._spread = 0.0
-        self._timeout = _FIRST
+        self._cost = _FIRST_COST
+        self._timeout = _FIRST if fixed is None else fixed
+        self._doubled_at = 0.0
+        self._silent_since: float | None = None
+        self._held_up = 0.0
+        self._held_up_until = 0.0
+        self._under_way = 0
+        self.heard = 0.0
+        """When (monotonic) a part of a long answer came last, whoever gets it."""
 
     @property
     def timeout(self) -> float:
@@ -33,17 +72,75 @@ class RoundTripTimer:
         """How long an answer usually takes; 0 before the first."""
         return self._mean or 0.0
 
-    def answered(self, seconds: float) -> None:
-        """Learn from an answer."""
+    def within(self, size: int) -> float:
+        """How long to wait for the answer to a request of ``size`` bytes.
+
+        Other long requests that are under way to the same store may be before it.
+        """
+        if self._fixed is not None:
+            return self._fixed
+        size = self._under_way + (size if size >= LONG else 0)
+        if not size:
+            return self._timeout
+        return self._timeout + min(_MOST_FOR_LENGTH, _COSTS * self._cost * size)
+
+    def answered(self, seconds: float, size: int = 0) -> None:
+        """Learn from the beginning of an answer to a request of ``size`` bytes."""
         with self._lock:
+            if self._silent_since is not None or self._held_up:
+                self._learn_of_stalls()
+            if size >= LONG:
+                cost = max(0.0, seconds - self.usual) / size
+                # it follows the slowest at once, and comes down by and by
+                self._cost = max(cost, self._cost + (cost - self._cost) / 4)
+                return
             if self._mean is None:
                 self._mean, self._spread = seconds, seconds / 2
             else:
                 self._spread += (abs(seconds - self._mean) - self._spread) / 4
                 self._mean += (seconds - self._mean) / 8
-            self._timeout = min(_MOST, max(_LEAST, self._mean + 4 * self._spread))
+            if self._fixed is None:
+                self._timeout = self._measured()
 
-    def timed_out(self) -> None:
-        """Wait longer next time, until an answer comes."""
+    def _measured(self) -> float:
+        mean = self._mean or 0.0
+        far = min(_MARGIN_OF_FAR * mean, _MOST_OF_FAR)
+        return min(_MOST, mean + max(_LEAST_MARGIN, 4 * self._spread, far, self._held_up))
+
+    def _learn_of_stalls(self) -> None:
+        """Take the time until a first answer after silence for a margin, unless it was long."""
+        now = time.monotonic()
+        silent, self._silent_since = self._silent_since, None
+        if silent is not None and now - silent < _HELD_UP:
+            self._held_up = min(_MOST_HELD_UP, max(self._held_up, 1.5 * (now - silent)))
+            self._held_up_until = now + _REMEMBERED
+        elif now > self._held_up_until:
+            self._held_up = 0.0
+
+    def timed_out(self, asked: float | None = None, size: int = 0) -> None:
+        """Wait longer for what is asked from now on, until an answer comes.
+
+        asked: when (monotonic); many that waited at the same time are one time-out.
+        """
+        now = time.monotonic()
+        asked = now if asked is None else asked
         with self._lock:
-            self._timeout = min(_MOST, 2 * self._timeout)
+            if self._fixed is not None or asked < self._doubled_at:
+                return
+            self._doubled_at = now
+            if self._silent_since is None:
+                self._silent_since = asked
+            if size >= LONG:
+                self._cost *= 2
+            least = _FIRST if self._mean is None else self._measured()
+            self._timeout = max(least, min(_LONGEST_TRY, 2 * self._timeout))
+
+    def sets_out(self, size: int) -> None:
+        """Note that a long request is under way, which others may have to wait for."""
+        with self._lock:
+            self._under_way += size
+
+    def has_come(self, size: int) -> None:
+        """Note that it has come, or never will."""
+        with self._lock:
+            self._under_way -= size

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-_SAFE = frozenset({"address", "close", "least_now_at_hand", "reset_after_fork", "stream"})
+_SAFE = frozenset(
+    {"address", "close", "least_now_at_hand", "patience", "reset_after_fork", "stream"}
+)
 """What always passes through: these do not ask the store anything."""
 _EVERY = ("failed", "late", "timed_out", "slowed")
 

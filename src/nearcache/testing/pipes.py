@@ -7,14 +7,17 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Iterator
 
-__all__ = ["CHUNK", "End", "Link", "Pipe", "Tally", "hang_up"]
+__all__ = ["CHUNK", "End", "Lane", "Link", "Pipe", "Tally", "hang_up"]
 
 CHUNK = 256 * 1024
 _HELD = 4 * 1024 * 1024
 """Bytes a black hole takes before senders feel it, as with TCP's own window."""
 _LATE = 256 * 1024 * 1024
 """Bytes that may be under way to a slow end."""
+_PIECE = 16 * 1024
+"""Bytes that a narrow lane passes at once."""
 _WORD = b"CLIENT\r\n$8\r\nTRACKING\r\n"
 _BEFORE_WORD = b"\r\n$8\r\n"
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
@@ -36,6 +39,21 @@ class Tally:
         self.bytes = 0
 
 
+class Lane:
+    """What all connections share in one direction: ``rate`` bytes a second, 0 for any number."""
+
+    __slots__ = ("_free", "rate")
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._free = 0.0  # when all that was put into it has left
+
+    def leaves(self, size: int) -> float:
+        """Put bytes into it; return when they have left, behind all that came before."""
+        self._free = max(self._free, time.monotonic()) + (size / self.rate if self.rate else 0.0)
+        return self._free
+
+
 class Pipe:
     """Bytes on their way from one socket to another: in order, late or held when told.
 
@@ -50,15 +68,17 @@ class Pipe:
         "ended",
         "finished",
         "held",
+        "lane",
         "queue",
         "size",
         "tally",
         "target",
     )
 
-    def __init__(self, target: socket.socket, tally: Tally) -> None:
+    def __init__(self, target: socket.socket, tally: Tally, lane: Lane) -> None:
         self.target = target
         self.tally = tally
+        self.lane = lane
         self.queue: deque[tuple[float, bytes | memoryview | End]] = deque()  # due, what
         self.size = 0  # bytes in the queue
         self.delay = 0.0
@@ -93,6 +113,11 @@ class Pipe:
         if isinstance(what, End):
             self.ended = True
         if self.dropping or (self.broken and not isinstance(what, End)):
+            return None
+        if self.lane.rate:
+            for piece in _pieces(what):
+                size = 0 if isinstance(piece, End) else len(piece)
+                self._append(self.lane.leaves(size) + self.delay, piece)
             return None
         if self.queue or self.held or self.blocked or self.delay:
             due = time.monotonic() + self.delay if self.delay else 0.0
@@ -173,12 +198,16 @@ class Link:
     )
 
     def __init__(
-        self, client: socket.socket, server: socket.socket, to_client: Tally, to_server: Tally
+        self,
+        client: socket.socket,
+        server: socket.socket,
+        tallies: tuple[Tally, Tally],
+        lanes: tuple[Lane, Lane],
     ) -> None:
         self.client = client
         self.server = server
-        self.to_client = Pipe(client, to_client)
-        self.to_server = Pipe(server, to_server)
+        self.to_client = Pipe(client, tallies[0], lanes[0])
+        self.to_server = Pipe(server, tallies[1], lanes[1])
         self.tracked = False
         self.connected = False  # to the server
         self.to_server.blocked = True  # until then
@@ -209,6 +238,14 @@ class Link:
     def over(self) -> bool:
         """Whether both sides have said all, and were told so."""
         return self.to_client.finished and self.to_server.finished
+
+
+def _pieces(what: bytes | memoryview | End) -> Iterator[bytes | memoryview | End]:
+    if isinstance(what, End):
+        yield what
+        return
+    for at in range(0, len(what), _PIECE):
+        yield what[at : at + _PIECE]
 
 
 def hang_up(wire: socket.socket, *, reset: bool) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from nearcache.testing.pipes import CHUNK, End, Link, Pipe, Tally, hang_up
+from nearcache.testing.pipes import CHUNK, End, Lane, Link, Pipe, Tally, hang_up
 
 __all__ = ["FaultProxy", "Only"]
 
@@ -68,6 +68,7 @@ class FaultProxy:
         self._links: set[Link] = set()
         self._late: set[Link] = set()  # with something that waits for its time
         self._to_client, self._to_server = Tally(), Tally()
+        self._lanes = Lane(), Lane()
         self._accepted = 0
         self._buffer = memoryview(bytearray(CHUNK))
         self._selector = selectors.DefaultSelector()
@@ -156,6 +157,20 @@ class FaultProxy:
 
         self._do(order)
 
+    def narrow(self, to_client: float = 0.0, to_server: float = 0.0) -> None:
+        """Deliver at most so many bytes a second, of all connections together; 0 for any number.
+
+        100 Mbit/s are ``12.5e6``. A delay comes on top.
+        """
+        if not (to_client >= 0 and to_server >= 0):
+            msg = f"a rate is at least 0 bytes a second, not {min(to_client, to_server)}"
+            raise ValueError(msg)
+
+        def order() -> None:
+            self._lanes[0].rate, self._lanes[1].rate = to_client, to_server
+
+        self._do(order)
+
     def black_hole(
         self,
         to_client: bool = True,
@@ -239,6 +254,7 @@ class FaultProxy:
 
         def order() -> None:
             self._weather = {True: _Weather(), False: _Weather()}
+            self._lanes[0].rate = self._lanes[1].rate = 0.0
             for link in list(self._links):
                 if link.orphan:
                     self._drop(link, reset=True)
@@ -326,7 +342,7 @@ class FaultProxy:
             for wire in (client, server):
                 wire.setblocking(False)
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link = Link(client, server, self._to_client, self._to_server)
+            link = Link(client, server, (self._to_client, self._to_server), self._lanes)
             self._links.add(link)
             self._accepted += 1
             try:

@@ -18,7 +18,7 @@ from nearcache.stores.base import TAKEN, WRITTEN
 from nearcache.stores.redis import RedisStore
 from nearcache.stores.redis_clock import Reading
 from nearcache.stores.timer import RoundTripTimer
-from nearcache.testing import stored_entry
+from nearcache.testing import FaultProxy, stored_entry
 from nearcache.testing.contracts.stores import (
     GROUPS,
     LOG,
@@ -251,7 +251,7 @@ def test_a_pickled_store_finds_the_same_server(one_server, connect):
     assert works(store)
     copy = pickle.loads(pickle.dumps(store))
     assert copy.fetch([b"a"], GROUPS).values == [OLD]
-    assert copy._node.patience == 7.5
+    assert copy._node.patience() == 7.5
     copy.close()
 
 
@@ -306,6 +306,19 @@ def test_a_connection_the_server_closed_meanwhile_is_replaced_unnoticed(
         for lent in store._node._keeper._kept:
             eventually(lambda lent=lent: lent.look(0))  # the news is here
         CALLS[name](store)
+
+
+def test_connections_that_died_in_silence_cost_one_timeout_and_not_one_each(one_server, connect):
+    with FaultProxy.of(one_server.url) as proxy:
+        store = connect(proxy.url, timeout=0.3)
+        keeper = store._node._keeper
+        for lent in [keeper.lend() for _ in range(8)]:
+            keeper.take_back(lent)
+        proxy.half_open()  # as when a firewall forgot them: those that are open say nothing more
+        with pytest.raises(StoreTimeout):
+            store.look([b"a"], [])
+        assert store.look([b"a"], []).values == [None]
+        assert proxy.connections == 1
 
 
 def test_a_reply_that_nobody_waited_for_is_nobody_elses(one_server, connect):

@@ -243,6 +243,37 @@ def test_the_end_of_a_connection_is_as_late_as_its_bytes(client, proxy, echo):
     assert proxy.bytes_to_server == 8
 
 
+def test_a_narrow_lane_takes_its_time_and_keeps_the_order(client, proxy):
+    sent = random.Random(3).randbytes(200_000)
+    proxy.narrow(to_client=1e6)
+    before = time.monotonic()
+    assert talk(client, sent) == sent
+    assert time.monotonic() - before >= 0.15
+
+
+def test_a_narrow_lane_is_shared_by_all_connections(connect, proxy):
+    proxy.narrow(to_client=1e6)
+    first, second = connect(), connect()
+    before = time.monotonic()
+    for wire in (first, second):
+        wire.sendall(bytes(100_000))
+    for wire in (first, second):
+        hear(wire, 100_000)
+    assert time.monotonic() - before >= 0.15
+
+
+def test_a_healed_lane_is_wide_again(client, proxy):
+    proxy.narrow(to_client=10.0)
+    client.sendall(b"slow")
+    proxy.heal()
+    assert hear(client, 4) == b"slow"
+
+
+def test_a_negative_rate_is_refused(proxy):
+    with pytest.raises(ValueError, match="at least 0 bytes"):
+        proxy.narrow(to_client=-1)
+
+
 def test_a_negative_delay_is_refused(proxy):
     for wrong in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="at least 0"):

@@ -460,7 +460,7 @@ class MutableContract:
         put(store, b"a", ONE)
         store.claim([b"b"], [b""], ABSENT, LONG)
         late = store.now() - 1.0
-        if store.patience:
+        if store.patience():
             assert store.put([b"a", b"b"], [TWO, TWO], None, LOG, late, GROUPS) is None
             assert store.look([b"a", b"b"], []).values == [ONE, None]
             assert store.claim([b"b"], [b""], OTHER, LONG) == [HELD]

@@ -1,0 +1,97 @@
+"""The suite's own clusters and Sentinel groups do what tests rely on."""
+
+import pytest
+import redis
+
+from clusters import SLOTS, Cluster, SentinelGroup, slot_of
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def group():
+    with SentinelGroup() as made:
+        yield made
+
+
+def keys_in(cluster, slot):
+    return int(cluster.owner_of(slot).ask("CLUSTER", "COUNTKEYSINSLOT", slot))
+
+
+def put(cluster, key, value):
+    cluster.owner_of(slot_of(key)).ask("SET", key, value)
+
+
+def test_three_primaries_share_the_slots_and_each_has_a_replica(cluster):
+    shares = [len(cluster.slots_of(node)) for node in cluster.primaries]
+    assert sum(shares) == SLOTS
+    assert max(shares) - min(shares) <= 1
+    assert [len(cluster.replicas_of(node)) for node in cluster.primaries] == [1, 1, 1]
+    assert cluster.url.count(",") == 2
+
+
+def test_a_failover_that_was_asked_for_loses_nothing(cluster):
+    put(cluster, b"kept", "value")
+    slot = slot_of(b"kept")
+    old = cluster.owner_of(slot)
+    new = cluster.failover(cluster.primaries.index(old))
+    cluster.until_sound()
+    assert cluster.owner_of(slot) is new
+    assert new.ask("GET", "kept") == "value"
+    assert old.facts("replication")["role"] == "slave"
+
+
+def test_a_primary_that_was_killed_is_replaced_and_comes_back_as_a_replica(cluster):
+    old = cluster.kill_primary(1)
+    cluster.until_replaced(old)
+    assert old not in cluster.primaries
+    cluster.restart()
+    cluster.until_sound()
+    assert old.facts("replication")["role"] == "slave"
+    assert len(cluster.alive) == 6
+
+
+def test_slots_move_with_their_keys(cluster):
+    tag, other = b"{moved}", b"{moved}2"
+    slot = slot_of(tag)
+    for key in (tag, other):
+        put(cluster, key, "value")
+    source = cluster.owner_of(slot)
+    target = next(node for node in cluster.primaries if node is not source)
+    with cluster.half_moved(slot, target):
+        answers = []
+        for key in (tag, other):
+            try:
+                answers.append(source.ask("GET", key))
+            except redis.exceptions.AskError:
+                answers.append("ASK")
+        assert sorted(answers) == ["ASK", "value"]
+    cluster.until_sound()
+    assert cluster.owner_of(slot) is target
+    assert keys_in(cluster, slot) == 2
+    seen = []
+    cluster.move_slots([slot], source, seen.append)
+    assert seen == [slot]
+    cluster.until_sound()
+    assert cluster.owner_of(slot) is source
+    assert keys_in(cluster, slot) == 2
+
+
+def test_the_oldest_kind_forms_one_too():
+    with Cluster("redis-6.2", replicas=0) as cluster:
+        assert cluster.is_sound
+        assert len(cluster.primaries) == 3
+    assert cluster.alive == []
+
+
+def test_sentinels_agree_on_another_primary_when_they_are_asked_to(group):
+    old = group.primary
+    new = group.failover()
+    assert new is not old
+    group.rejoin(old)
+    group.until_sound()
+    assert group.primary is new
