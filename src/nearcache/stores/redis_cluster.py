@@ -74,6 +74,9 @@ class ClusterStore(RedisStore):
         self._topology: Topology | None = None
         self._doubted: Address | None = None
         self._lock = threading.RLock()
+        self._fork_lock = Together(
+            self._lock, lambda: [node.fork_lock for node in self._nodes.values()]
+        )
         self._node_at(self._where.nodes[0])  # refuses unknown options
 
     @property
@@ -370,11 +373,10 @@ class ClusterStore(RedisStore):
     @property
     def fork_lock(self) -> Any:
         """What a fork holds: ours, and those of all nodes."""
-        return Together(self._lock, lambda: [node.fork_lock for node in self._nodes.values()])
+        return self._fork_lock
 
     def reset_after_fork(self) -> None:
         """Keep no connection of the parent's."""
-        self._lock = threading.RLock()
         self._time.reset_after_fork()
         for node in self._nodes.values():
             node.reset_after_fork()

@@ -12,18 +12,20 @@ class Together:
     def __init__(self, first: Any, others: Callable[[], Sequence[Any]]) -> None:
         self._first = first
         self._others = others
-        self._held: list[Any] = []
+        self._held: list[list[Any]] = []  # of each acquire
 
     def acquire(self) -> bool:
         """Take them all."""
         self._first.acquire()
+        taken: list[Any] = []
+        self._held.append(taken)
         for lock in self._others():
             lock.acquire()
-            self._held.append(lock)
+            taken.append(lock)
         return True
 
     def release(self) -> None:
         """Give them back."""
-        while self._held:
-            self._held.pop().release()
+        for lock in reversed(self._held.pop()):
+            lock.release()
         self._first.release()

@@ -15,6 +15,7 @@ import redis
 
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
 from nearcache.stores.redis_clock import ServerClock
+from nearcache.stores.redis_locks import Together
 from nearcache.stores.redis_pool import Keeper, Lent
 from nearcache.stores.redis_replies import garbled, one_found
 from nearcache.stores.redis_socket import timed
@@ -73,7 +74,8 @@ class Node:
             pool.connection_class = timed(pool.connection_class, self.timer)
         self.clock = ServerClock()
         self._keeper = Keeper(pool, keep=keep)
-        self._own_fork_lock = threading.RLock()
+        # what a fork holds: redis-py's pools take their locks in the child, too, whoever had them
+        self.fork_lock = Together(threading.RLock(), self._pool_locks)
 
     def patience(self, size: int = 0) -> float:
         """Seconds to wait for the answer to a request of ``size`` bytes."""
@@ -200,10 +202,12 @@ class Node:
 
     # -- living ------------------------------------------------------------------------------
 
-    @property
-    def fork_lock(self) -> Any:
-        """What a fork holds: redis-py's pool takes its lock in the child, too, whoever had it."""
-        return getattr(self.pool, "_lock", self._own_fork_lock)
+    def _pool_locks(self) -> list[Any]:
+        """Return the locks of the pool and, behind Sentinels, of those through which it asks."""
+        manager = getattr(self.pool, "sentinel_manager", None)
+        clients = manager.sentinels if manager is not None else ()
+        pools = [self.pool, *[client.connection_pool for client in clients]]
+        return [pool._lock for pool in pools if hasattr(pool, "_lock")]
 
     def reset_after_fork(self) -> None:
         """Keep no connection of the parent's; redis-py's pool sees the new process id by itself."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -38,21 +38,28 @@ def pool_of(url: str) -> "redis.ConnectionPool":
     if url.partition("://")[0].lower().endswith(SENTINEL):
         return _sentinel_pool(ManyHosts.of(url))
     scheme, _, rest = url.partition("://")
+    database = _split(url).path.strip("/")
+    if scheme.lower() != "unix" and database and not database.isdecimal():
+        # redis-py would take database 0; what is there may be half a password
+        msg = "the path of a Redis URL is the number of a database; in a password / is written %2F"
+        raise ConfigError(msg)
     try:
-        database = urlsplit(url).path.strip("/")
-        if scheme.lower() != "unix" and database and not database.isdecimal():
-            # redis-py would take database 0
-            msg = f"the path of a Redis URL is the number of a database, not {database!r}"
-            raise ConfigError(msg)
         pool: redis.ConnectionPool = redis.ConnectionPool.from_url(
             f"{SCHEMES[scheme.lower()]}://{rest}", **_settings()
         )
         pool.connection_class(**pool.connection_kwargs)  # no I/O: refuses unknown options
-    except ConfigError:
-        raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, redis.RedisError) as error:
         raise _refused(url, error) from None
     return pool
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL; what the standard library says of one that is none may hold the password."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        msg = f"{without_secrets(url)} is no URL: is there a bracket, or a letter like a slash?"
+        raise ConfigError(msg) from None
 
 
 def _settings() -> dict[str, object]:
@@ -65,7 +72,7 @@ def _settings() -> dict[str, object]:
 
 
 def _refused(url: str, error: Exception) -> ConfigError:
-    """Return the error for a URL; what urlsplit says may repeat the password in it."""
+    """Return the error for a URL; what is said of it may repeat the password in it."""
     shown = without_secrets(url)
     said = str(error)
     secret = url.partition("://")[2].rpartition("@")[0]
@@ -77,7 +84,10 @@ def _refused(url: str, error: Exception) -> ConfigError:
 def without_secrets(url: str) -> str:
     """Return the URL without a user, a password or options."""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+    where, _, options = rest.partition("?")
+    if "@" in options:  # a password with a ? in it, or one among the options: who knows
+        return f"{scheme}://…"
+    return f"{scheme}://{where.rpartition('@')[2]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +185,7 @@ def _sentinel_pool(where: ManyHosts) -> SentinelConnectionPool:
             unquote(service), sentinels, ssl=where.is_tls, **{**_settings(), **settings}
         )
         pool.connection_class(**pool.connection_kwargs)  # no I/O: refuses unknown options
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, redis.RedisError) as error:
         raise _refused(f"{where.scheme}{where.kind}://{where.login}x", error) from None
     return pool
 

@@ -11,9 +11,9 @@ from typing import Literal
 from nearcache.clock import monotonic
 from nearcache.entry import Mark
 from nearcache.errors import ConfigError, StoreError
+from nearcache.stores import sqlite_rows as rows
 from nearcache.stores.base import (
     HELD,
-    LOG_LENGTH,
     SKIPPED,
     TAKEN,
     TOKEN_BYTES,
@@ -31,6 +31,7 @@ from nearcache.stores.base import (
     version_of,
 )
 from nearcache.stores.gate import Gate
+from nearcache.stores.sqlite_damage import Damaged
 from nearcache.stores.sqlite_file import SQLiteFile
 from nearcache.stores.sqlite_stream import SQLiteStream
 
@@ -64,7 +65,7 @@ class SQLiteStore:
     ) -> None:
         # resolved now: a chdir later must not make two files of one store
         self._path = Path(path).absolute()
-        if not str(path) or self._path.is_dir():
+        if not str(path) or not _may_be_a_file(self._path):
             msg = f"SQLiteStore takes the path of a file, not {str(path)!r}"
             raise ConfigError(msg)
         if max_bytes is not None and (
@@ -111,12 +112,12 @@ class SQLiteStore:
     def look(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
         """Read values and epochs and create nothing."""
         with self._file.connection() as db:
-            return self._read(db, keys, _known_epochs(db, groups), "value")
+            return self._read(db, keys, rows.known_epochs(db, groups), "value")
 
     def heads(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
         """Read epochs and the first 24 bytes of each value."""
         with self._file.connection() as db:
-            return self._read(db, keys, _known_epochs(db, groups), "substr(value, 1, 24)")
+            return self._read(db, keys, rows.known_epochs(db, groups), "substr(value, 1, 24)")
 
     def _read(
         self, db: sqlite3.Connection, keys: Sequence[bytes], epochs: list[bytes], column: str
@@ -128,14 +129,14 @@ class SQLiteStore:
         for at in range(0, len(keys), _AT_ONCE):
             part = keys[at : at + _AT_ONCE]
             # joining a list is a tenth faster than IN (…), and answers in the order asked
-            rows = db.execute(
+            found = db.execute(
                 f"WITH asked(key) AS (VALUES {','.join(['(?)'] * len(part))})"  # noqa: S608
                 f" SELECT id, {column} FROM asked LEFT JOIN entries"
                 " ON entries.key = asked.key AND (expires IS NULL OR expires > ?)",
                 (*part, now),
             ).fetchall()
-            values += [None if v is None else _as_bytes(v) for _, v in rows]
-            used += [identity for identity, _ in rows if identity is not None]
+            values += [None if v is None else rows.as_bytes(v) for _, v in found]
+            used += [identity for identity, _ in found if identity is not None]
         self._touch(used)
         return Fetched(values, epochs, now, sent)
 
@@ -145,7 +146,7 @@ class SQLiteStore:
             return self._epochs(db, groups)
 
     def _epochs(self, db: sqlite3.Connection, groups: Sequence[bytes]) -> list[bytes]:
-        known = _known_epochs(db, groups)
+        known = rows.known_epochs(db, groups)
         if b"" not in known:
             return known
         with self._file.transaction(db):
@@ -153,7 +154,7 @@ class SQLiteStore:
                 "INSERT OR IGNORE INTO epochs VALUES(?, ?)",
                 [(group, os.urandom(TOKEN_BYTES)) for group in groups],
             )
-        return _known_epochs(db, groups)
+        return rows.known_epochs(db, groups)
 
     def changes(self, log: bytes, cursor: bytes) -> Changes:
         """Read what was forgotten since ``cursor``."""
@@ -161,7 +162,7 @@ class SQLiteStore:
             first, last = db.execute(
                 "SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM log"
             ).fetchone()
-            end = self._file.identity + last.to_bytes(8, "big")
+            end = self._file.identity + max(0, last).to_bytes(8, "big")
             if not cursor:
                 return Changes(end, [])
             seen = int.from_bytes(cursor[-8:], "big")
@@ -169,11 +170,14 @@ class SQLiteStore:
                 return Changes(end, None)
             if seen == last:
                 return Changes(end, [])
-            rows = db.execute(
-                "SELECT entry FROM log WHERE seq > ? AND seq <= ? AND name = ? ORDER BY seq",
-                (seen, last, log),
+            found = db.execute(
+                "SELECT name = ?, CAST(entry AS BLOB) FROM log WHERE seq > ? AND seq <= ?"
+                " ORDER BY seq",
+                (log, seen, last),
             ).fetchall()
-            return Changes(end, [entry for (entry,) in rows])
+            if len(found) < last - seen:  # all have numbers of their own: some cannot be read
+                return Changes(end, None)
+            return Changes(end, [entry for ours, entry in found if ours])
 
     def now(self) -> float:
         """Return the file's time."""
@@ -191,7 +195,7 @@ class SQLiteStore:
         with self._file.writer(self._lease_patience) as db:
             now = self.now()
             for key in keys:
-                value = _value(db, key, now)
+                value = rows.value(db, key, now)
                 if value is not None and mark.wins(value):
                     answers.append(value)
                     continue
@@ -212,13 +216,13 @@ class SQLiteStore:
         with self._file.writer(self._lease_patience) as db:
             now = self.now()
             for key, version in zip(keys, seen, strict=True):
-                value = _value(db, key, now)
+                value = rows.value(db, key, now)
                 if value is not None and is_value(value) and version_of(value) != version:
                     answers.append(value)
-                elif _held(db, key, now):
+                elif rows.held(db, key, now):
                     answers.append(HELD)
                 else:
-                    _set_lease(db, key, token, now + seconds)
+                    rows.set_lease(db, key, token, now + seconds)
                     answers.append(TAKEN)
         return answers
 
@@ -234,7 +238,7 @@ class SQLiteStore:
     def release(self, keys: Sequence[bytes], token: bytes) -> None:
         """Give leases back."""
         with self._file.writer(self._lease_patience) as db:
-            _release(db, keys, token)
+            rows.release(db, keys, token)
 
     def fill(
         self,
@@ -250,7 +254,7 @@ class SQLiteStore:
             now = self.now()
             self._make_room(db, sum(map(len, values)))
             for key, value, life in zip(keys, values, lives(ttl, len(keys)), strict=True):
-                stored = _value(db, key, now)
+                stored = rows.value(db, key, now)
                 if stored is not None and mark.wins(stored):
                     answers.append(stored)
                 elif db.execute(
@@ -261,7 +265,7 @@ class SQLiteStore:
                     answers.append(WRITTEN)
                 else:
                     answers.append(SKIPPED)
-            _release(db, keys, token)
+            rows.release(db, keys, token)
         return answers
 
     # -- writing -----------------------------------------------------------------------------
@@ -281,12 +285,12 @@ class SQLiteStore:
             changed: list[bytes] = []
             seconds = lives(ttl, len(keys))
             for key, value, entry, life in zip(keys, values, entries, seconds, strict=True):
-                before = _value(db, key, now)
+                before = rows.value(db, key, now)
                 self._store(db, key, value, None if life is None else now + life)
                 if before != value:
                     changed.append(entry)
             db.executemany("DELETE FROM leases WHERE key = ?", [(key,) for key in keys])
-            _log(db, log, changed)
+            rows.note(db, log, changed)
 
     def _store(
         self, db: sqlite3.Connection, key: bytes, value: bytes, expires: float | None
@@ -302,18 +306,18 @@ class SQLiteStore:
         """Delete values and leases, and log it."""
         with self._file.writer(self._patience) as db:
             now = self.now()
-            found = sum(_value(db, key, now) is not None for key in keys)
+            found = sum(rows.value(db, key, now) is not None for key in keys)
             names = [(key,) for key in keys]
-            _delete(db, names)
+            rows.delete(db, names)
             db.executemany("DELETE FROM leases WHERE key = ?", names)
-            _log(db, log, entries)
+            rows.note(db, log, entries)
             return found
 
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, and log it."""
         with self._file.writer(self._patience) as db:
             db.execute("INSERT OR REPLACE INTO epochs VALUES(?, ?)", (group, os.urandom(16)))
-            _log(db, log, [entry])
+            rows.note(db, log, [entry])
 
     def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Delete keys that still hold exactly these bytes."""
@@ -321,10 +325,10 @@ class SQLiteStore:
             gone = [
                 key
                 for key, value in zip(keys, values, strict=True)
-                if _value(db, key, self.now()) == value
+                if rows.value(db, key, self.now()) == value
             ]
-            _delete(db, [(key,) for key in gone])
-            _log(db, b"", gone)  # in no namespace's log: for streams
+            rows.delete(db, [(key,) for key in gone])
+            rows.note(db, b"", gone)  # in no namespace's log: for streams
 
     # -- values that may change ----------------------------------------------------------------
 
@@ -332,7 +336,7 @@ class SQLiteStore:
         """Return what a commit will have to find at each key."""
         with self._file.writer(self._patience) as db:
             now = self.now()
-            return [_expected(db, key, token, seconds, now) for key in keys]
+            return [rows.expected(db, key, token, seconds, now) for key in keys]
 
     def commit(
         self,
@@ -351,13 +355,13 @@ class SQLiteStore:
             self._make_room(db, sum(map(len, values)))
             each = zip(keys, values, expected, lives(ttl, len(keys)), strict=True)
             for key, value, there, life in each:
-                if there and there in (_version(db, key, now), _held(db, key, now)):
+                if there and there in (rows.version(db, key, now), rows.held(db, key, now)):
                     self._store(db, key, value, None if life is None else now + life)
                     db.execute("DELETE FROM leases WHERE key = ?", (key,))
                     answers.append(WRITTEN)
                 else:
-                    answers.append(_expected(db, key, token, seconds, now))
-            _log(
+                    answers.append(rows.expected(db, key, token, seconds, now))
+            rows.note(
                 db, log, [key for key, answer in zip(keys, answers, strict=True) if answer is True]
             )
         return answers
@@ -377,8 +381,7 @@ class SQLiteStore:
         answers = self.commit(keys, values, expected, ttl, log, token, seconds)
         return answers, self.look([], groups).epochs
 
-    @property
-    def patience(self) -> float:
+    def patience(self, size: int = 0) -> float:  # noqa: ARG002
         """0: what failed is rolled back, and never executed later."""
         return 0.0
 
@@ -398,8 +401,8 @@ class SQLiteStore:
             for key, value, life in zip(keys, values, lives(ttl, len(keys)), strict=True):
                 self._store(db, key, value, None if life is None else now + life)
             db.executemany("DELETE FROM leases WHERE key = ?", [(key,) for key in keys])
-            _log(db, log, keys)
-            return _known_epochs(db, groups)
+            rows.note(db, log, keys)
+            return rows.known_epochs(db, groups)
 
     def revoke(
         self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
@@ -413,10 +416,10 @@ class SQLiteStore:
         with self._file.writer(self._patience) as db:
             now = self.now()
             pairs = zip(keys, versions, strict=True)
-            gone = [key for key, theirs in pairs if has_version(_value(db, key, now), theirs)]
-            _delete(db, [(key,) for key in gone])
+            gone = [key for key, theirs in pairs if has_version(rows.value(db, key, now), theirs)]
+            rows.delete(db, [(key,) for key in gone])
             db.executemany("DELETE FROM leases WHERE key = ?", [(key,) for key in keys])
-            _log(db, log, keys)
+            rows.note(db, log, keys)
             return len(gone)
 
     def bump(
@@ -429,14 +432,14 @@ class SQLiteStore:
         """Make ``token`` the epoch of a group."""
         with self._file.writer(self._patience) as db:
             db.execute("INSERT OR REPLACE INTO epochs VALUES(?, ?)", (group, token))
-            _log(db, log, [group])
+            rows.note(db, log, [group])
 
     def touch(self, keys: Sequence[bytes], seconds: float) -> None:
         """Let values that have a limited life live at least ``seconds`` from now."""
         now = self.now()
         enough = now + 0.9 * seconds
         with self._file.connection() as db:  # most often there is nothing to write
-            short = [key for key in keys if _ends_between(db, key, now, enough)]
+            short = [key for key in keys if rows.ends_between(db, key, now, enough)]
         if short:
             with self._file.writer(self._patience) as db:
                 db.executemany(
@@ -454,14 +457,14 @@ class SQLiteStore:
             now = self.now()
             if leases and not cursor:
                 found = db.execute("SELECT key FROM leases WHERE expires > ?", (now,)).fetchall()
-            rows = db.execute(
-                "SELECT id, key, expires FROM entries WHERE id > ? ORDER BY id LIMIT ?",
-                (min(cursor, _LAST_ROW), most),
+            entries = db.execute(
+                "SELECT id, key, expires IS NULL OR expires > ? FROM entries WHERE id > ?"
+                " ORDER BY id LIMIT ?",
+                (now, min(cursor, _LAST_ROW), most),
             ).fetchall()
-        names = [key for (key,) in found]
-        names += [key for _, key, expires in rows if expires is None or expires > now]
-        following = rows[-1][0] if len(rows) == most else 0
-        return following, [name for name in map(_as_bytes, names) if begins(name, start)]
+        names = [key for (key,) in found] + [key for _, key, alive in entries if alive]
+        following = entries[-1][0] if len(entries) == most else 0
+        return following, [name for name in map(rows.as_bytes, names) if begins(name, start)]
 
     def stream(self) -> Stream:
         """Return a new stream of changes, which looks for them ten times a second."""
@@ -481,7 +484,8 @@ class SQLiteStore:
                 names = db.execute(
                     "SELECT key FROM entries WHERE expires <= ? LIMIT 500", (now,)
                 ).fetchall()
-                _delete(db, names)
+                rows.delete(db, names)
+                _check_gone(db, len(names))
             deleted += len(names)
             if not names:
                 return deleted
@@ -514,14 +518,15 @@ class SQLiteStore:
         if most is None or self._used_bytes(db) + needed <= most:
             return
         expired = db.execute("SELECT key FROM entries WHERE expires <= ?", (self.now(),)).fetchall()
-        _delete(db, expired)
+        rows.delete(db, expired)
         while self._used_bytes(db) + needed > most:
             oldest = db.execute(
                 "SELECT key FROM uses JOIN entries USING(id) ORDER BY used LIMIT 64"
             ).fetchall()
             if not oldest:
                 return
-            _delete(db, oldest)
+            rows.delete(db, oldest)
+            _check_gone(db, len(oldest))
 
     @staticmethod
     def _used_bytes(db: sqlite3.Connection) -> int:
@@ -552,81 +557,19 @@ class SQLiteStore:
         self._file.close()
 
 
+def _may_be_a_file(path: Path) -> bool:
+    try:
+        return not path.is_dir()
+    except OSError:  # longer than a name may be
+        return False
+
+
 def _remake(path: str, max_bytes: int | None, timeout: float | Literal["auto"]) -> SQLiteStore:
     return SQLiteStore(path, max_bytes=max_bytes, timeout=timeout)
 
 
-def _marks(values: Sequence[bytes]) -> str:
-    return ",".join("?" * len(values))
-
-
-def _value(db: sqlite3.Connection, key: bytes, now: float) -> bytes | None:
-    row = db.execute("SELECT value, expires FROM entries WHERE key = ?", (key,)).fetchone()
-    if row is None or (row[1] is not None and row[1] <= now):
-        return None
-    return _as_bytes(row[0])
-
-
-def _version(db: sqlite3.Connection, key: bytes, now: float) -> bytes:
-    row = db.execute(
-        "SELECT substr(value, 1, 24) FROM entries WHERE key = ?"
-        " AND (expires IS NULL OR expires > ?)",
-        (key, now),
-    ).fetchone()
-    return b"" if row is None else version_of(_as_bytes(row[0]))
-
-
-def _held(db: sqlite3.Connection, key: bytes, now: float) -> bytes:
-    row = db.execute(
-        "SELECT token FROM leases WHERE key = ? AND expires > ?", (key, now)
-    ).fetchone()
-    if row is None or not isinstance(row[0], bytes) or len(row[0]) != TOKEN_BYTES:
-        return b""
-    return row[0]
-
-
-def _ends_between(db: sqlite3.Connection, key: bytes, first: float, last: float) -> bool:
-    asked = "SELECT 1 FROM entries WHERE key = ? AND expires > ? AND expires < ?"
-    return db.execute(asked, (key, first, last)).fetchone() is not None
-
-
-def _set_lease(db: sqlite3.Connection, key: bytes, token: bytes, expires: float) -> None:
-    db.execute("INSERT OR REPLACE INTO leases VALUES(?, ?, ?)", (key, token, expires))
-
-
-def _expected(
-    db: sqlite3.Connection, key: bytes, token: bytes, seconds: float, now: float
-) -> bytes:
-    there = _version(db, key, now) or _held(db, key, now)
-    if there or not seconds:
-        return there
-    _set_lease(db, key, token, now + seconds)
-    return token
-
-
-def _known_epochs(db: sqlite3.Connection, groups: Sequence[bytes]) -> list[bytes]:
-    if not groups:
-        return []
-    read = f"SELECT name, token FROM epochs WHERE name IN ({_marks(groups)})"  # noqa: S608
-    known: dict[bytes, bytes] = dict(db.execute(read, groups).fetchall())
-    return [known.get(group, b"") for group in groups]
-
-
-def _as_bytes(value: object) -> bytes:
-    """Return a column's bytes; whoever put text or a number there gets it found corrupt."""
-    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
-
-
-def _delete(db: sqlite3.Connection, names: Sequence[tuple[bytes]]) -> None:
-    db.executemany("DELETE FROM uses WHERE id = (SELECT id FROM entries WHERE key = ?)", names)
-    db.executemany("DELETE FROM entries WHERE key = ?", names)
-
-
-def _release(db: sqlite3.Connection, keys: Sequence[bytes], token: bytes) -> None:
-    db.executemany("DELETE FROM leases WHERE key = ? AND token = ?", [(key, token) for key in keys])
-
-
-def _log(db: sqlite3.Connection, log: bytes, entries: Sequence[bytes]) -> None:
-    if entries:
-        db.executemany("INSERT INTO log(name, entry) VALUES(?, ?)", [(log, e) for e in entries])
-        db.execute("DELETE FROM log WHERE seq <= (SELECT max(seq) FROM log) - ?", (LOG_LENGTH,))
+def _check_gone(db: sqlite3.Connection, count: int) -> None:
+    """Refuse a file whose index names what its table lacks: it would be found for ever."""
+    if count and not db.execute("SELECT changes()").fetchone()[0]:
+        msg = "an index names entries that are not there"
+        raise Damaged(msg)

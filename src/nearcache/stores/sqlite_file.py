@@ -4,6 +4,7 @@ WAL with NORMAL synchronisation: a killed process loses nothing it committed; on
 lose the last transactions, never the file.
 """
 
+import logging
 import os
 import re
 import sqlite3
@@ -19,13 +20,26 @@ from urllib.parse import quote
 from nearcache.clock import monotonic
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
 from nearcache.stores.gate import Gate, Grip, Turn
+from nearcache.stores.private_file import make_private
+from nearcache.stores.sqlite_damage import (
+    Damaged,
+    Journal,
+    StoreDamaged,
+    is_damage,
+    locked,
+    looks_ours,
+    move_aside,
+)
 
 __all__ = ["SQLiteFile", "abandon", "close_all"]
+
+log = logging.getLogger("nearcache")
 
 _APPLICATION_ID = 0x6E636163  # "ncac"
 _LAYOUT = 1
 _BUSY_TIMEOUT = 5.0
 _UNKNOWN_BOOT = "process-"
+_MOST_IDLE = 16  # connections kept open, whatever number of threads there was once
 
 _READ_ONLY = re.compile("readonly|read-only|unable to open")
 
@@ -102,11 +116,15 @@ class SQLiteFile:
                 db = self._open()
             place = self._place
             yield db
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if db is not None:
                 db.close()
                 db = None
-            raise self._explained(error) from error
+            # sqlite3 cannot even say what SQLite calls by a damaged name
+            failed = error if isinstance(error, sqlite3.Error) else Damaged("a name is no text")
+            if is_damage(failed):
+                raise self._moved_aside(failed, place) from error
+            raise self._explained(failed) from error
         except OSError as error:
             msg = f"{self.address}: {error}"
             raise StoreUnavailable(msg) from error
@@ -115,7 +133,8 @@ class SQLiteFile:
                 self._give_back(db, place)
 
     def _give_back(self, db: sqlite3.Connection, place: tuple[int, int] | None) -> None:
-        if place == self._place and not db.in_transaction:  # Ctrl-C may have cut one off
+        # Ctrl-C may have cut a transaction off
+        if place == self._place and not db.in_transaction and len(self._idle) < _MOST_IDLE:
             self._idle.append(db)
         else:
             db.close()
@@ -133,8 +152,11 @@ class SQLiteFile:
             self._size = size
             return
         with self._setup:
-            self.close()
-            self._place, self._clock_start, self.read_only = None, None, False
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.close()
+        self._place, self._clock_start, self.read_only = None, None, False
 
     def _found(self) -> tuple[tuple[int, int] | None, int]:
         try:
@@ -172,10 +194,14 @@ class SQLiteFile:
                 msg = f"{self.address} was being written for {patience} s"
                 raise StoreTimeout(msg)
             with self.connection() as db:
+                place = self._place
                 left = max(0.0, patience - (monotonic() - started))
                 db.execute(f"PRAGMA busy_timeout={int(left * 1000)}")
                 with self.transaction(db):
                     yield db
+                if place is not None and self.place() != place:
+                    msg = f"{self.address} was moved or removed while it was written"
+                    raise StoreUnavailable(msg)
         finally:
             self._writing.give_back(grip)
 
@@ -192,7 +218,9 @@ class SQLiteFile:
             raise
 
     def _open(self) -> sqlite3.Connection:
-        with self._setup:
+        # the first look at a file may find it damaged: nobody else opens it meanwhile
+        alone = self._place is None
+        with self._setup, locked(self._path, _BUSY_TIMEOUT, alone=alone):
             try:
                 db = self._prepared("rwc")
             except sqlite3.OperationalError as error:
@@ -203,6 +231,9 @@ class SQLiteFile:
             return db
 
     def _prepared(self, mode: str) -> sqlite3.Connection:
+        journal = Journal(self._path) if self._place is None and mode == "rwc" else None
+        if mode == "rwc":
+            make_private(self._path)
         db = sqlite3.connect(
             f"file:{quote(str(self._path))}?mode={mode}",
             uri=True,
@@ -211,9 +242,13 @@ class SQLiteFile:
             check_same_thread=False,
             cached_statements=64,
         )
+        db.text_factory = _text
         try:
             db.execute("PRAGMA mmap_size=1073741824")
-            if not self._is_ours(db) and mode == "rwc":
+            ours = self._is_ours(db)
+            if journal is not None and (lost := journal.lost(db)) > 0:
+                self._check_log(db, lost, ours=ours)
+            if not ours and mode == "rwc":
                 db.execute("PRAGMA page_size=8192")
                 _switch_to_wal(db)
                 self._make_tables(db)
@@ -226,15 +261,26 @@ class SQLiteFile:
             raise
         return db
 
+    @staticmethod
+    def _check_log(db: sqlite3.Connection, lost: int, *, ours: bool) -> None:
+        """Refuse a file whose write-ahead log was damaged, unless the machine went down."""
+        read = "SELECT value FROM facts WHERE name = 'boot'"
+        if not ours or db.execute(read).fetchone() == (_boot_id(),):
+            msg = f"{lost} pages of its write-ahead log cannot be read"
+            raise Damaged(msg)
+
     def _is_ours(self, db: sqlite3.Connection) -> bool:
         """Say whether the file has our tables; refuse a file that is somebody else's."""
         db.execute("BEGIN")  # one snapshot: another process may be making the tables just now
         try:
             (identity,) = db.execute("PRAGMA application_id").fetchone()
-            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
         finally:
             db.execute("COMMIT")
-        if identity != _APPLICATION_ID and tables:
+        if identity != _APPLICATION_ID and names:
+            if {"entries", "uses", "epochs", "leases", "log", "facts"} <= names:
+                msg = "its head does not say what it is"
+                raise Damaged(msg)
             msg = f"{self._path} is an SQLite file of another program; name another path"
             raise StoreUnavailable(msg)
         return bool(identity == _APPLICATION_ID)
@@ -258,9 +304,9 @@ class SQLiteFile:
             self.identity = bytes.fromhex(facts["file"])
             if self._clock_start is None:
                 self._clock_start = self._file_clock(db, facts, writable=writable)
-        except (KeyError, ValueError) as error:
-            msg = f"{self._path} does not say what it is; name another path"
-            raise StoreUnavailable(msg) from error
+        except (KeyError, ValueError, TypeError) as error:
+            msg = "it does not say what it is"
+            raise Damaged(msg) from error
 
     def _file_clock(
         self, db: sqlite3.Connection, facts: dict[str, str], *, writable: bool
@@ -288,6 +334,29 @@ class SQLiteFile:
             if not boot.startswith(_UNKNOWN_BOOT):
                 db.execute("DELETE FROM leases")  # their holders are gone
         return start
+
+    def _moved_aside(self, error: sqlite3.Error, place: tuple[int, int] | None) -> StoreError:
+        """Move a damaged file away and let go of it; return what to tell about it."""
+        text = str(error)
+        if self.read_only:
+            return StoreUnavailable(f"{self.address} is damaged, and cannot be moved: {text}")
+        try:
+            with self._setup, locked(self._path, _BUSY_TIMEOUT, alone=True):
+                there = self.place()
+                if place is None:  # it was not even opened
+                    ours = isinstance(error, Damaged) or there == self._place
+                    if there is None or not (ours or looks_ours(self._path)):
+                        return self._explained(error)
+                    place = there
+                self._let_go()
+                aside = move_aside(self._path, place) if there == place else None
+        except OSError as failed:
+            return StoreUnavailable(f"{self.address} is damaged ({text}), and stays: {failed}")
+        if aside is None:
+            return StoreUnavailable(f"{self.address} was damaged, and is another file by now")
+        msg = f"{self.address} was damaged ({text}); it is now {aside}, and a new one is begun"
+        log.error(msg)
+        return StoreDamaged(msg)
 
     def _explained(self, error: sqlite3.Error) -> StoreError:
         text = str(error)
@@ -331,6 +400,11 @@ def close_all(idle: deque[sqlite3.Connection], owner: list[int]) -> None:
     """Close what a store leaves, but for what a fork left it of its parent's."""
     while idle and owner == [os.getpid()]:
         idle.pop().close()
+
+
+def _text(raw: bytes) -> str:
+    """Return text as others may have put it there: bytes that are none are kept."""
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _switch_to_wal(db: sqlite3.Connection) -> None:

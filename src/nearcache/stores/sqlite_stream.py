@@ -101,14 +101,15 @@ class SQLiteStream:
     def _news(self, db: sqlite3.Connection) -> list[Message]:
         db.execute("BEGIN")  # one snapshot: the log's ends and what lies between
         try:
-            first, last = _ends(db)
+            _, last = _ends(db)
             rows = db.execute(
                 "SELECT CAST(entry AS BLOB) FROM log WHERE seq > ? ORDER BY seq", (self._seen,)
             )
             entries = [entry for (entry,) in rows]
         finally:
             db.execute("COMMIT")
-        gap = last < self._seen or first > self._seen + 1
+        # all have numbers of their own: where some are missing, they were pruned or cannot be read
+        gap = last < self._seen or len(entries) < last - self._seen
         self._seen = last
         if gap:
             return [EVERYTHING]

@@ -1,0 +1,165 @@
+"""A store behind Sentinels: who is primary now is asked of them, for every new connection."""
+
+import os
+import pickle
+
+import pytest
+
+from clusters import SentinelGroup
+from embedders import until
+from nearcache.errors import ConfigError, StoreUnavailable
+from nearcache.stores.base import PONG, Changed
+from nearcache.stores.redis import RedisStore
+from nearcache.testing import stored_entry
+from nearcache.testing.contracts.stores import LOG
+
+KEY = b"nc1:{ns:00}:k:key."
+VALUE = stored_entry(KEY)
+
+
+@pytest.fixture(scope="module")
+def group():
+    with SentinelGroup() as group:
+        yield group
+
+
+@pytest.fixture
+def store(group):
+    store = RedisStore(group.url, timeout=1.0)
+    until(lambda: works(store))
+    yield store
+    store.close()
+
+
+def works(store):
+    try:
+        store.write([KEY], [VALUE], None, LOG, [b"e"])
+        return store.fetch([KEY], []).values == [VALUE]
+    except StoreUnavailable:
+        return False
+
+
+def test_the_primary_is_found_and_written(store, group):
+    with group.primary.client() as client:
+        assert client.get(KEY) == VALUE
+
+
+def test_another_database_is_another_store(group, store):
+    other = RedisStore(group.url + "/1", timeout=1.0)
+    assert other.fetch([KEY], []).values == [None]
+    other.close()
+
+
+def test_when_a_replica_takes_over_it_is_written(store, group):
+    old = group.primary
+    new = group.failover()
+    until(lambda: works(store))
+    with new.client() as client:
+        assert client.get(KEY) == VALUE
+    assert new is not old
+    group.until_sound()
+
+
+def test_when_the_primary_dies_the_next_one_is_written(store, group):
+    old = group.kill_primary()
+    group.until_replaced(old)
+    until(lambda: works(store))
+    group.rejoin(old)
+    group.until_sound()
+
+
+def test_a_stream_of_changes_ends_with_the_primary_and_the_next_hears_the_new_one(store, group):
+    stream = store.stream()
+    stream.open([b"nc1:{ns"], 5.0)
+    store.write([KEY], [stored_entry(KEY + b"1")], None, LOG, [b"e"])
+    assert KEY in heard(stream)
+    group.failover()
+    with pytest.raises(StoreUnavailable):
+        while True:
+            heard(stream)
+    again = None
+
+    def opened():
+        nonlocal again
+        again = store.stream()
+        try:
+            again.open([b"nc1:{ns"], 5.0)
+        except StoreUnavailable:
+            return False
+        return True
+
+    until(opened)
+    until(lambda: works(store))
+    store.write([KEY], [stored_entry(KEY + b"2")], None, LOG, [b"e"])
+    assert KEY in heard(again)
+    again.close()
+    group.until_sound()
+
+
+def heard(stream):
+    names = set()
+    stream.ping()
+    while True:
+        for news in stream.read(5.0):
+            if news is PONG:
+                return names
+            names |= set(news.names) if isinstance(news, Changed) else set()
+
+
+def test_a_sentinel_that_is_dead_is_passed_over(group):
+    dead = "127.0.0.1:1," + group.url.partition("://")[2]
+    store = RedisStore("redis+sentinel://" + dead, timeout=1.0)
+    until(lambda: works(store))
+    store.close()
+
+
+def test_without_any_sentinel_or_without_the_service_it_is_unavailable(group):
+    for url in ("redis+sentinel://127.0.0.1:1/main", group.url.replace("/main", "/other")):
+        store = RedisStore(url, timeout=0.5)
+        with pytest.raises(StoreUnavailable):
+            store.fetch([KEY], [])
+        store.close()
+
+
+def test_it_is_pickled_by_its_url(store):
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy.fetch([KEY], []).values == [VALUE]
+    copy.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_goes_on_with_the_store(store):
+    store.fork_lock.acquire()
+    child = os.fork()
+    if not child:
+        store.fork_lock.release()
+        store.reset_after_fork()
+        os._exit(0 if store.fetch([KEY], []).values == [VALUE] else 1)
+    store.fork_lock.release()
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.fetch([KEY], []).values == [VALUE]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://a:1",
+        "redis+sentinel://a:1/",
+        "redis+sentinel:///main",
+        "redis+sentinel://a:1,/main",
+        "redis+sentinel://a:1/main/first",
+        "redis+sentinel://a:port/main",
+        "redis+sentinel://a:1/main?nonsense=1",
+    ],
+)
+def test_a_url_that_is_none_is_refused_before_any_effect(url):
+    with pytest.raises(ConfigError):
+        RedisStore(url)
+
+
+def test_no_secret_is_shown():
+    store = RedisStore("redis+sentinel://me:s3cret@a:1,b/main?sentinel_password=s3cret")
+    assert "s3cret" not in repr(store)
+    with pytest.raises(ConfigError) as caught:
+        RedisStore("redis+sentinel://me:s3cret@a:1/main?nonsense=1")
+    assert "s3cret" not in str(caught.value)

@@ -1,0 +1,121 @@
+"""How long a store is waited for: what it takes usually, and a margin. Time passes by hand."""
+
+import pytest
+
+from nearcache.stores import timer as timers
+from nearcache.stores.timer import LONG, RoundTripTimer
+from nearcache.testing import ManualClock
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = ManualClock()
+    monkeypatch.setattr(timers.time, "monotonic", clock)
+    return clock
+
+
+def measured(seconds, *, answers=50):
+    """A timer that knows a store which answers after so many seconds."""
+    timer = RoundTripTimer()
+    for _ in range(answers):
+        timer.answered(seconds)
+    return timer
+
+
+def test_a_store_nearby_is_waited_for_a_margin_longer_than_usual(monkeypatch):
+    monkeypatch.setattr(timers, "_LEAST_MARGIN", 0.05)
+    assert 0.05 <= measured(0.0002).timeout <= 0.06
+
+
+@pytest.mark.parametrize("away", [0.037, 0.3])
+def test_a_store_far_away_is_waited_for_much_longer_than_usual(away):
+    assert measured(away).timeout >= away + 0.2
+
+
+def test_a_fixed_time_out_stays_whatever_happens(clock):
+    timer = RoundTripTimer(0.02)
+    timer.answered(3.0)
+    timer.timed_out(clock())
+    assert (timer.timeout, timer.within(100 * MEGABYTE)) == (0.02, 0.02)
+
+
+# -- what is long ---------------------------------------------------------------------------------
+
+
+def test_long_requests_are_waited_for_longer_before_any_was_measured():
+    timer = measured(0.001)
+    assert timer.within(6 * MEGABYTE) >= timer.timeout + 0.48  # at 100 Mbit/s
+    assert timer.within(1000) == timer.timeout
+
+
+def test_how_long_follows_the_slowest_at_once_and_the_quicker_by_and_by():
+    timer = measured(0.001)
+    timer.answered(10.0, MEGABYTE)  # 0.8 Mbit/s
+    assert timer.within(MEGABYTE) >= 10
+    timer.answered(0.01, MEGABYTE)
+    assert timer.within(MEGABYTE) >= 7
+    for _ in range(50):
+        timer.answered(0.01, MEGABYTE)
+    assert timer.within(MEGABYTE) <= timer.timeout + 0.1
+
+
+def test_long_answers_say_nothing_of_short_ones():
+    timer = measured(0.001)
+    before = timer.timeout
+    timer.answered(10.0, MEGABYTE)
+    assert timer.timeout == before
+
+
+def test_who_may_be_behind_a_long_request_waits_for_it_too():
+    timer = measured(0.001)
+    timer.sets_out(6 * MEGABYTE)
+    assert timer.within(10) == pytest.approx(timer.within(LONG), rel=0.1)
+    assert timer.within(10) >= timer.timeout + 0.48
+    timer.has_come(6 * MEGABYTE)
+    assert timer.within(10) == timer.timeout
+
+
+# -- what does not come --------------------------------------------------------------------------
+
+
+def test_many_that_waited_at_the_same_time_are_one_time_out(clock):
+    timer = measured(0.001)
+    before, asked = timer.timeout, clock()
+    clock.advance(before)
+    for _ in range(12):
+        timer.timed_out(asked)
+    assert timer.timeout == pytest.approx(2 * before)
+
+
+def test_a_try_is_never_much_longer_than_a_second_for_it_is_to_find_the_store_again(clock):
+    timer = measured(0.001)
+    for _ in range(20):
+        asked = clock()
+        clock.advance(2)
+        timer.timed_out(asked)
+    assert timer.timeout <= 1.0
+
+
+def test_a_store_that_a_neighbour_holds_up_gets_the_time_that_took_for_a_while(clock):
+    timer = measured(0.001)
+    quiet = timer.timeout
+    asked = clock()
+    clock.advance(0.25)
+    timer.timed_out(asked)
+    timer.answered(0.001)
+    assert timer.timeout >= 0.25
+    clock.advance(60)
+    timer.answered(0.001)
+    timer.answered(0.001)
+    assert timer.timeout == pytest.approx(quiet)
+
+
+def test_an_outage_is_no_hold_up(clock):
+    timer = measured(0.001)
+    quiet, asked = timer.timeout, clock()
+    clock.advance(5)
+    timer.timed_out(asked)
+    timer.answered(0.001)
+    assert timer.timeout == pytest.approx(quiet)
