@@ -65,6 +65,7 @@ def _split(url: str) -> SplitResult:
 def _settings() -> dict[str, object]:
     return {
         "protocol": 2,
+        "socket_read_size": 262_144,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
         "socket_connect_timeout": None,
