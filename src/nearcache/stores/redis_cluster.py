@@ -116,7 +116,10 @@ class ClusterStore(RedisStore):
             del order[self._doubted]
             order[self._doubted] = None
         problem: StoreError | None = None
+        end = time.monotonic() + 2 * self.patience()
         for address in order:
+            if problem is not None and time.monotonic() > end:
+                break  # where several say nothing, the others hardly know better
             try:
                 topology = self.seen_by(address)
             except StoreError as error:
