@@ -50,49 +50,11 @@ def test_another_database_is_another_store(group, store):
     other.close()
 
 
-def test_when_a_replica_takes_over_it_is_written(store, group):
-    old = group.primary
-    new = group.failover()
-    until(lambda: works(store))
-    with new.client() as client:
-        assert client.get(KEY) == VALUE
-    assert new is not old
-    group.until_sound()
-
-
 def test_when_the_primary_dies_the_next_one_is_written(store, group):
     old = group.kill_primary()
     group.until_replaced(old)
     until(lambda: works(store))
     group.rejoin(old)
-    group.until_sound()
-
-
-def test_a_stream_of_changes_ends_with_the_primary_and_the_next_hears_the_new_one(store, group):
-    stream = store.stream()
-    stream.open([b"nc1:{ns"], 5.0)
-    store.write([KEY], [stored_entry(KEY + b"1")], None, LOG, [b"e"])
-    assert KEY in heard(stream)
-    group.failover()
-    with pytest.raises(StoreUnavailable):
-        while True:
-            heard(stream)
-    again = None
-
-    def opened():
-        nonlocal again
-        again = store.stream()
-        try:
-            again.open([b"nc1:{ns"], 5.0)
-        except StoreUnavailable:
-            return False
-        return True
-
-    until(opened)
-    until(lambda: works(store))
-    store.write([KEY], [stored_entry(KEY + b"2")], None, LOG, [b"e"])
-    assert KEY in heard(again)
-    again.close()
     group.until_sound()
 
 
@@ -138,6 +100,36 @@ def test_a_fork_goes_on_with_the_store(store):
     store.fork_lock.release()
     assert os.waitpid(child, 0)[1] == 0
     assert store.fetch([KEY], []).values == [VALUE]
+
+
+# the last one that uses the group: Sentinels take ten seconds until all follow again
+def test_when_a_replica_takes_over_the_stream_ends_and_the_next_hears_the_new_primary(store, group):
+    stream = store.stream()
+    stream.open([b"nc1:{ns"], 5.0)
+    store.write([KEY], [stored_entry(KEY + b"1")], None, LOG, [b"e"])
+    assert KEY in heard(stream)
+    new = group.failover()
+    with pytest.raises(StoreUnavailable):
+        while True:
+            heard(stream)
+    again = None
+
+    def opened():
+        nonlocal again
+        again = store.stream()
+        try:
+            again.open([b"nc1:{ns"], 5.0)
+        except StoreUnavailable:
+            return False
+        return True
+
+    until(opened)
+    until(lambda: works(store))
+    store.write([KEY], [stored_entry(KEY + b"2")], None, LOG, [b"e"])
+    assert KEY in heard(again)
+    again.close()
+    with new.client() as client:
+        assert client.get(KEY) == stored_entry(KEY + b"2")
 
 
 @pytest.mark.parametrize(
