@@ -157,9 +157,11 @@ class ClusterStore(RedisStore):
         return self._time
 
     def _together(self, names: Sequence[bytes]) -> list[Part]:
-        parts: dict[int, list[int]] = defaultdict(list)
+        parts: dict[bytes, list[int]] = defaultdict(list)
         for position, name in enumerate(names):
-            parts[slot_of(name)].append(position)
+            end = name.find(b"}")
+            tagged = end > 1 and name.find(b"{", 0, end - 1) >= 0
+            parts[name[: end + 1] if tagged else name].append(position)
         return list(parts.values())
 
     def _get(self, key: bytes) -> bytes | None:

@@ -100,6 +100,8 @@ class Node:
             try:
                 sent = time.monotonic()
                 packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
+                if not writes:  # redis-py would send a few kilobytes at a time
+                    packed = (b"".join(packed),)
                 connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
             except BaseException:
                 self._keeper.drop(lent)

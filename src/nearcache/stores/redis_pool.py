@@ -36,6 +36,10 @@ class Keeper:
     def __init__(self, pool: "redis.ConnectionPool", *, keep: bool) -> None:
         self._pool = pool
         self._keep = keep and _HAS_POLL
+        # behind Sentinels: whom they named last; a connection to the one before is not lent again,
+        # though that may live, and answer, for as long as it does not know
+        manager = getattr(pool, "proxy", None)
+        self._primary = (lambda: manager.master_address) if manager is not None else None
         self.start_anew()
 
     def start_anew(self) -> None:
@@ -53,7 +57,12 @@ class Keeper:
                 lent = kept.pop()
             except IndexError:  # another thread was quicker
                 break
-            if lent.look is not None and lent.connection._sock is lent.sock and not lent.look(0):
+            if (
+                lent.look is not None
+                and lent.connection._sock is lent.sock
+                and not lent.look(0)
+                and (self._primary is None or self._primary() == _peer(lent.connection))
+            ):
                 return lent
             self._pool.release(lent.connection)  # closed, or with a reply nobody waits for
         connection = self._pool.get_connection()
@@ -100,3 +109,7 @@ class Keeper:
         while self._kept:
             self._pool.release(self._kept.pop().connection)
         self._pool.disconnect()
+
+
+def _peer(connection: Any) -> tuple[str, int]:
+    return connection.host, connection.port

@@ -60,6 +60,17 @@ def test_a_batch_over_all_nodes_is_one_call(store, cluster):
     assert store.heads(KEYS, []).values == [value[:24] for value in VALUES]
 
 
+@pytest.mark.parametrize(
+    "name", [b"", b"a", b"{", b"}", b"{}a", b"}{a}b", b"{{a}}", b"a{b", b"{a}}"]
+)
+def test_names_are_asked_for_together_only_where_they_share_a_slot(store, name):
+    names = [name, name + b"1", name + b"}2", b"{a}", b"{a}b", b"}{a}", KEYS[0], KEYS[0] + b"x"]
+    parts = store._together(names)
+    assert sorted(position for part in parts for position in part) == list(range(8))
+    assert all(len({slot_of(names[position]) for position in part}) == 1 for part in parts)
+    assert any(6 in part and 7 in part for part in parts)
+
+
 def test_all_nodes_are_asked_before_the_first_answers(store):
     write(store)
     order = []
