@@ -20,7 +20,7 @@ define venv
 	$(1)/bin/python $(PIP) install --upgrade 'pip>=24'
 endef
 
-.PHONY: help demo test test-all lint format faces bench history servers venv clean
+.PHONY: help demo test test-all lint format faces bench history audit soak fuzz servers venv clean
 help:
 	@echo 'make demo      embed real text with a real model, cold and warm'
 	@echo 'make test      linters, types, and the suite against four real servers'
@@ -29,6 +29,9 @@ help:
 	@echo 'make faces     write the blocking faces of caches from their asynchronous ones'
 	@echo 'make bench     every benchmark, peers side by side'
 	@echo 'make history   check every read of many processes while links and servers break'
+	@echo 'make soak      ten minutes at full speed; SQLite whose writers are killed two hundred times'
+	@echo 'make fuzz      random bytes for every decoder, guided by coverage'
+	@echo 'make audit     known vulnerabilities of what we depend on, and bandit (needs the network)'
 	@echo 'make venv      .venv with everything the suite needs'
 	@echo 'make clean     remove what these commands made'
 
@@ -68,10 +71,16 @@ history: .venv-bench/.installed servers
 	for kind in valkey-9.1 redis-8.2 redis-7.0 redis-6.2 sqlite; do \
 		PYTHONPATH=. .venv-bench/bin/python -m bench.coherence.history --server $$kind; done
 
+# Not part of `make test`: it asks an index for known vulnerabilities. The rules of bandit that can be
+# decided by reading alone are ruff's S rules, which `make lint` runs offline.
+audit: .venv-audit/.installed
+	.venv-audit/bin/bandit -q -r src -c pyproject.toml
+	.venv-audit/bin/pip-audit --local --skip-editable
+
 servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched
 venv: .venv/.test servers
 
-.venv/bin/python .venv-bench/bin/python: %/bin/python:
+.venv/bin/python .venv-bench/bin/python .venv-audit/bin/python: %/bin/python:
 	@[ -n '$(PYTHON)' ] || { echo 'nearcache needs Python 3.11 or newer' >&2; exit 1; }
 	$(call venv,$*,$(PYTHON))
 
@@ -96,6 +105,10 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 	.venv-bench/bin/python $(PIP) install -e '.[redis,cli]' -r bench/requirements.txt
 	@touch $@
 
+.venv-audit/.installed: pyproject.toml | .venv-audit/bin/python
+	.venv-audit/bin/python $(PIP) install -e '.[all]' 'bandit>=1.9' 'pip-audit>=2.10'
+	@touch $@
+
 .servers/redis-7.0/.fetched: tests/fetch-debian-redis.sh
 	bash tests/fetch-debian-redis.sh .servers/redis-7.0
 	@touch $@
@@ -111,6 +124,6 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-3.* .venv-bench .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf .venv .venv-3.* .venv-bench .venv-audit .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		build dist src/*.egg-info src/nearcache/near/_native.c src/nearcache/near/_native*.so
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

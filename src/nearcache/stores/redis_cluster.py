@@ -38,6 +38,7 @@ from nearcache.stores.redis_wire import (
     lives_of,
     logged,
     may_evict,
+    name_by_name,
     number,
     picked,
     scan_command,
@@ -419,10 +420,8 @@ class _Wanted:
         elif isinstance(reply, AskError):
             self.asking = _target(reply, node)
         elif isinstance(reply, TryAgainError):
-            if self.command[0] in ("MGET", "DEL") and len(self.command) > 2:
-                self.apart = [(self.command[0], name) for name in self.command[1:]]
-            else:
-                self.waits = True
+            self.apart = name_by_name(self.command)
+            self.waits = not self.apart
         else:
             errors.append(node.explained(reply))
         return None
@@ -431,7 +430,7 @@ class _Wanted:
         """Take the replies to the command for each name apart."""
         self.apart = []
         self.reply = (
-            [r for reply in replies for r in reply] if self.command[0] == "MGET" else sum(replies)
+            sum(replies) if self.command[0] == "DEL" else [r for reply in replies for r in reply]
         )
 
 

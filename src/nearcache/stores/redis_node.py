@@ -27,8 +27,9 @@ __all__ = ["Node", "Redirected", "Sent", "UnknownScript"]
 # redis-py 8 brought it; with older ones every answer may take as long as a connection
 _TIMEOUT_PER_READ = "timeout" in inspect.signature(redis.Connection.read_response).parameters
 # AttributeError: Ctrl-C while it connected leaves a redis-py connection without a parser;
-# TypeError and ValueError are what hiredis and redis-py say to bytes that are no reply
-_FAILURES = (redis.RedisError, OSError, AttributeError, TypeError, ValueError)
+# _GARBAGE is what hiredis and redis-py raise for bytes that are no reply
+_GARBAGE = (TypeError, ValueError, LookupError)
+_FAILURES = (redis.RedisError, OSError, AttributeError, *_GARBAGE)
 _WRITE_TIMEOUT = 1.0  # a script that writes megabytes may take longer; for clients of the user's
 
 
@@ -198,7 +199,7 @@ class Node:
             return UnknownScript(str(error))
         if isinstance(error, (redis.exceptions.AskError, redis.exceptions.ClusterCrossSlotError)):
             return Redirected(f"{self.address} is one node of a cluster: name it redis+cluster://…")
-        if isinstance(error, (TypeError, ValueError)):  # these words may be a value's
+        if isinstance(error, _GARBAGE):  # whose words may be a value's
             return garbled()
         return StoreUnavailable(f"{self.address}: {error}")
 

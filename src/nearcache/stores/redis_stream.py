@@ -220,7 +220,7 @@ class RedisStream:
         except (redis.RedisError, OSError) as error:
             msg = f"{self._address}: {error}"
             raise StoreUnavailable(msg) from error
-        except (TypeError, ValueError) as error:  # what hiredis and redis-py say to garbage
+        except (TypeError, ValueError, LookupError) as error:  # what redis-py says to garbage
             raise garbled() from error
         finally:
             if self._ended:

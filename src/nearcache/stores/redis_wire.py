@@ -39,6 +39,7 @@ __all__ = [
     "may_evict",
     "merged",
     "milliseconds",
+    "name_by_name",
     "number",
     "picked",
     "scan_command",
@@ -91,6 +92,20 @@ def with_text(command: Command) -> Command:
     if command[0] != "EVALSHA":
         return command
     return ("EVAL", _TEXTS[str(command[1])], *command[2:])
+
+
+def name_by_name(command: Command) -> list[Command]:
+    """Return commands that do the same for one name each; none where names belong together."""
+    if command[0] in ("MGET", "DEL"):
+        names = command[1:]
+        return [(command[0], name) for name in names] if len(names) > 1 else []
+    heads = script("heads")
+    if command[1] not in (heads.sha, heads.text):
+        return []
+    names, groups = command[3:-1], int(command[-1])
+    if len(names) < 2:
+        return []
+    return [heads.call([bytes(n)], number(int(i < groups))) for i, n in enumerate(names)]  # type: ignore[arg-type]
 
 
 def picked(column: Sequence[T], part: Part) -> Sequence[T]:

@@ -121,6 +121,7 @@ def test_while_a_slot_moves_all_of_its_values_are_read(store, cluster):
         assert store.fetch(keys, [GROUP]).values == values
         assert [store.look([key], []).values for key in keys] == [[value] for value in values]
         assert store.fetch([*KEYS, *keys], []).values[-20:] == values
+        assert store.heads(keys, [GROUP]).values == [value[:24] for value in values]
 
 
 def test_while_a_slot_moves_what_is_forgotten_is_gone(store, cluster):
