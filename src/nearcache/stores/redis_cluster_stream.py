@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nearcache.errors import StoreUnavailable
 from nearcache.stores.base import PONG, Message
-from nearcache.stores.redis_stream import RedisStream
+from nearcache.stores.redis_stream import AT_ONCE, RedisStream
 from nearcache.stores.redis_topology import Address, slot_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class ClusterStream:
         self._store = store
         self._streams: list[RedisStream] = []
         self._pongs: list[int] = []  # answered pings that were not told yet, of each stream
+        self._due: set[int] = set()  # streams to read whatever their sockets say
+        self._selector = selectors.DefaultSelector()
         self._epoch = 0
         self._ended = False
         self._lock = threading.Lock()
@@ -59,6 +61,8 @@ class ClusterStream:
                 self._streams.append(stream)
                 self._pongs.append(0)
             stream.open(prefixes, seconds)
+            self._due.add(len(self._streams) - 1)  # it may have heard something already
+            self._selector.register(stream, selectors.EVENT_READ, len(self._streams) - 1)
 
     def _epoch_at(self, address: Address) -> int:
         (text,) = self._store.node(address).ask([_INFO], writes=False)
@@ -92,36 +96,30 @@ class ClusterStream:
 
     def read(self, seconds: float) -> list[Message]:
         """Return what has come from any of them."""
-        messages = self._read_all()
-        if not messages and seconds > 0:
-            self._wait(seconds)
-            messages = self._read_all()
-        return messages
-
-    def _read_all(self) -> list[Message]:
+        streams = self._opened()
+        due, self._due = self._due, set()
+        with suppress(OSError, ValueError):  # closed by another thread: reading says so
+            ready = self._selector.select(0 if due else seconds)
+            due |= {key.data for key, _ in ready}
         messages: list[Message] = []
-        for position, stream in enumerate(self._opened()):
-            for message in stream.read(0):
-                if message is PONG:
-                    self._pongs[position] += 1
-                else:
-                    messages.append(message)
+        for position in due or range(len(streams)):
+            news = streams[position].read(0)
+            if len(news) >= AT_ONCE:
+                self._due.add(position)  # more may be here already, of which no socket tells
+            pongs = news.count(PONG)
+            self._pongs[position] += pongs
+            messages += [message for message in news if message is not PONG] if pongs else news
         # after the news of all that came before: a stream's PONG follows its own news
-        all_answered = min(self._pongs, default=0)
-        self._pongs = [count - all_answered for count in self._pongs]
-        return [*messages, *[PONG] * all_answered]
+        all_answered = min(self._pongs)
+        if all_answered:
+            self._pongs = [count - all_answered for count in self._pongs]
+            messages += [PONG] * all_answered
+        return messages
 
     def _opened(self) -> list[RedisStream]:
         if self._ended or not self._streams:
             self._fail("says nothing on a stream that is not open")
         return self._streams
-
-    def _wait(self, seconds: float) -> None:
-        with selectors.DefaultSelector() as selector:
-            for stream in self._streams:
-                with suppress(ValueError, KeyError):  # closed meanwhile: reading it says so
-                    selector.register(stream, selectors.EVENT_READ)
-            selector.select(seconds)
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -132,6 +130,7 @@ class ClusterStream:
             streams = list(self._streams)
         for stream in streams:
             stream.close()
+        self._selector.close()
 
 
 def _canary_of(

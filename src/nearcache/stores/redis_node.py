@@ -15,6 +15,7 @@ import redis
 
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
 from nearcache.stores.redis_clock import ServerClock
+from nearcache.stores.redis_errors import hush
 from nearcache.stores.redis_locks import Together
 from nearcache.stores.redis_pool import Keeper, Lent
 from nearcache.stores.redis_replies import garbled, one_found
@@ -179,6 +180,7 @@ class Node:
 
     def explained(self, error: Exception) -> StoreError:
         """Return what a failure means, as an error of ours."""
+        hush(error)
         explained = self._explained(error)
         explained.is_over = isinstance(error, redis.ResponseError)
         return explained
@@ -215,6 +217,7 @@ class Node:
     def reset_after_fork(self) -> None:
         """Keep no connection of the parent's; redis-py's pool sees the new process id by itself."""
         self.clock.reset_after_fork()
+        self.timer.start_anew()
         self._keeper.start_anew()
 
     def close(self) -> None:

@@ -30,6 +30,18 @@ _clock = time.monotonic
 class TimedSocket:
     """A socket for requests and their answers, one after the other; for one thread at a time."""
 
+    __slots__ = (
+        "_asked",
+        "_end",
+        "_heard",
+        "_last_end",
+        "_size",
+        "_sock",
+        "_timer",
+        "_under_way",
+        "_waits",
+    )
+
     def __init__(self, sock: Any, timer: RoundTripTimer) -> None:
         self._sock = sock
         self._timer = timer
@@ -133,12 +145,16 @@ class _Timed:
         connection: Any = self
         if connection.socket_timeout is not None:
             return super()._connect()  # type: ignore[misc]
-        connection.socket_connect_timeout = self.timer.timeout
+        asked, seconds = _clock(), self.timer.timeout
+        # while it connects; a TLS handshake is more than a round trip
+        connection.socket_connect_timeout, connection.socket_timeout = seconds, 2 * seconds
         try:
             sock = super()._connect()  # type: ignore[misc]
         except TimeoutError:
-            self.timer.timed_out(_clock())
+            self.timer.timed_out(asked)
             raise
+        finally:
+            connection.socket_timeout = None
         return TimedSocket(sock, self.timer)
 
 

@@ -21,13 +21,14 @@ from redis.retry import Retry
 
 from nearcache.errors import StoreCannotTell, StoreTimeout, StoreUnavailable
 from nearcache.stores.base import EVERYTHING, PONG, Changed, Message
+from nearcache.stores.redis_errors import hush
 from nearcache.stores.redis_node import Node
 from nearcache.stores.redis_replies import garbled, listed, tokens
 from nearcache.stores.redis_wire import Command, milliseconds
 
-__all__ = ["RedisStream"]
+__all__ = ["AT_ONCE", "RedisStream"]
 
-_AT_ONCE = 1000  # messages of one read: whoever reads has a ping to send now and then
+AT_ONCE = 1000  # messages of one read: whoever reads has a ping to send now and then
 _GATHER = 0.0003  # seconds that news waits for more
 _CANARY_LIFE = 1.0
 _MOST_OPENING = 5.0
@@ -84,6 +85,7 @@ class RedisStream:
             except (redis.ConnectionError, redis.ResponseError, AttributeError) as error:
                 if isinstance(error, redis.ConnectionError) and _OTHER_PROTOCOL not in str(error):
                     raise
+                hush(error)
                 # redis-py takes the reply to HELLO for a mapping, whatever it is
                 msg = f"{self._address} does not say what changes: {error}"
                 raise StoreCannotTell(msg) from error
@@ -169,7 +171,7 @@ class RedisStream:
                 # what comes together is handled together; and who writes has his own answer first,
                 # for which he would have to wait until the interpreter's lock is his
                 time.sleep(_GATHER)
-                for _ in range(_AT_ONCE):
+                for _ in range(AT_ONCE):
                     reply = connection.read_response(disable_decoding=True, push_request=True)
                     self._take(reply, messages)
                     if not connection.can_read(0):
@@ -218,6 +220,7 @@ class RedisStream:
                     self._ended = True
                     raise
         except (redis.RedisError, OSError) as error:
+            hush(error)
             msg = f"{self._address}: {error}"
             raise StoreUnavailable(msg) from error
         except (TypeError, ValueError, LookupError) as error:  # what redis-py says to garbage

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from nearcache.stores.redis_replies import garbled
+
 __all__ = ["Address", "Topology", "slot_of", "topology_of"]
 
 Address = tuple[str, int]
@@ -57,7 +59,15 @@ def topology_of(text: bytes, asked: Address, *, by_name: bool) -> Topology:
 
     asked: the node that replied; a node that does not know its own address is that one.
     by_name: whether nodes that announce a name are connected to by it, as certificates want.
+    Raises: StoreUnavailable for what is no such reply.
     """
+    try:
+        return _read(text, asked, by_name=by_name)
+    except ValueError:
+        raise garbled("the nodes of a cluster") from None
+
+
+def _read(text: bytes, asked: Address, *, by_name: bool) -> Topology:
     owners: list[Address | None] = [None] * _SLOTS
     primaries: list[Address] = []
     epochs: dict[str, int] = defaultdict(int)
@@ -78,8 +88,10 @@ def topology_of(text: bytes, asked: Address, *, by_name: bool) -> Topology:
                 moving = True
             else:
                 first, _, last = one.partition("-")
-                count = int(last or first) + 1 - int(first)
-                owners[int(first) : int(first) + count] = [address] * count
+                slots = range(int(first), int(last or first) + 1)
+                if slots.start < 0 or slots.stop > _SLOTS:
+                    raise ValueError("no such slots")
+                owners[slots.start : slots.stop] = [address] * len(slots)
     return Topology(
         tuple(owners), tuple(sorted(primaries)), max(epochs.values(), default=0), moving
     )

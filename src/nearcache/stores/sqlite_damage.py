@@ -25,13 +25,25 @@ try:
 except ImportError:  # pragma: no cover  Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["Damaged", "Journal", "StoreDamaged", "is_damage", "locked", "looks_ours", "move_aside"]
+__all__ = [
+    "APPLICATION",
+    "Damaged",
+    "Journal",
+    "StoreDamaged",
+    "is_damage",
+    "locked",
+    "looks_ours",
+    "move_aside",
+]
 
-ASIDE = ".damaged"
+APPLICATION = b"ncac"
+"""What an SQLite file says of itself that is ours."""
 
+_ASIDE = ".damaged"
 _PARTS = ("", "-wal", "-shm")  # the file first: who opens the path then begins a new one
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FIRST_PAGE = 8192
+_NAME = slice(68, 72)
 _MARKS = (b"CREATE TABLE entries(", b"CREATE TABLE uses(", b"CREATE TABLE leases(")
 _TEXTS = ("no such ", "unsupported file format")
 _PAUSE = 0.005
@@ -60,7 +72,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def looks_ours(path: Path) -> bool:
-    """Say whether a file that SQLite cannot read was made by us: its tables are in its first page.
+    """Say whether a file that SQLite cannot read was made by us, by what is left of its first page.
 
     What does not look so may be somebody's notes.
     """
@@ -68,7 +80,8 @@ def looks_ours(path: Path) -> bool:
         return False
     with suppress(OSError), path.open("rb") as file:
         page = file.read(_FIRST_PAGE)
-        return sum(mark in page for mark in _MARKS) > 1
+        named = page.startswith(b"SQLite format 3\0") and page[_NAME] == APPLICATION
+        return named or sum(mark in page for mark in _MARKS) > 1
     return False
 
 
@@ -137,8 +150,8 @@ def move_aside(path: Path, place: tuple[int, int]) -> Path | None:
     for part in _PARTS:
         old = path.with_name(path.name + part)
         with suppress(FileNotFoundError):
-            old.replace(path.with_name(path.name + ASIDE + part))
-    return path.with_name(path.name + ASIDE)
+            old.replace(path.with_name(path.name + _ASIDE + part))
+    return path.with_name(path.name + _ASIDE)
 
 
 class Journal:

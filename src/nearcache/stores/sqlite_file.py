@@ -22,6 +22,7 @@ from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnava
 from nearcache.stores.gate import Gate, Grip, Turn
 from nearcache.stores.private_file import make_private
 from nearcache.stores.sqlite_damage import (
+    APPLICATION,
     Damaged,
     Journal,
     StoreDamaged,
@@ -35,8 +36,9 @@ __all__ = ["SQLiteFile", "abandon", "close_all"]
 
 log = logging.getLogger("nearcache")
 
-_APPLICATION_ID = 0x6E636163  # "ncac"
+_APPLICATION_ID = int.from_bytes(APPLICATION, "big")
 _LAYOUT = 1
+_MOST_LAYOUTS = 1000  # no release to come will have as many
 _BUSY_TIMEOUT = 5.0
 _UNKNOWN_BOOT = "process-"
 _MOST_IDLE = 16  # connections kept open, whatever number of threads there was once
@@ -245,6 +247,7 @@ class SQLiteFile:
         db.text_factory = _text
         try:
             db.execute("PRAGMA mmap_size=1073741824")
+            db.execute("PRAGMA cache_size=-512")  # KiB, a connection; what is mapped needs none
             ours = self._is_ours(db)
             if journal is not None and (lost := journal.lost(db)) > 0:
                 self._check_log(db, lost, ours=ours)
@@ -296,6 +299,9 @@ class SQLiteFile:
     def _learn(self, db: sqlite3.Connection, *, writable: bool) -> None:
         """Read what the file says of itself: its layout, its name, its clock."""
         (layout,) = db.execute("PRAGMA user_version").fetchone()
+        if not 0 <= layout < _MOST_LAYOUTS:
+            msg = f"it has layout {layout}"
+            raise Damaged(msg)
         if layout != _LAYOUT:
             msg = f"{self._path} has layout {layout}, this version has {_LAYOUT}; name another path"
             raise StoreUnavailable(msg)

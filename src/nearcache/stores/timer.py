@@ -1,9 +1,9 @@
 """How long to wait for a store: measured round trips, as TCP measures them.
 
-Source: RFC 6298 (smoothed round trip, variation, doubling after a time-out). As in Linux the least
-wait is a margin over the usual one, so that a store far away has it, too. What is long takes time
-to travel: large requests are measured by the byte, and wait longer. A store that a busy neighbour
-holds up now and then is not down: how long it was held up becomes the margin, for a while.
+Source: RFC 6298 (smoothed round trip, variation, doubling after a time-out). What is farther away
+gets a larger margin. What is long takes time to travel: large requests are measured by the byte,
+and wait longer. A store that a busy neighbour holds up now and then is not down: how long it was
+held up becomes the margin, for a while.
 """
 
 import threading
@@ -15,7 +15,7 @@ LONG = 65_536
 """Bytes from which a message takes noticeably longer than a short one."""
 
 _FIRST = 1.0  # before the first answer nobody knows how far it is
-_LEAST_MARGIN = 0.2
+_LEAST = 0.05
 _MARGIN_OF_FAR, _MOST_OF_FAR = 8, 0.5  # what is farther away varies more: by round trips
 _HELD_UP = 1.0  # who answers again within this was not down
 _MOST_HELD_UP, _REMEMBERED = 0.4, 30.0
@@ -48,7 +48,7 @@ class RoundTripTimer:
     )
 
     def __init__(self, fixed: float | None = None) -> None:
-        self._lock = threading.Lock()
+        self.start_anew()
         self._fixed = fixed
         self._mean: float | None = None
         self._spread = 0.0
@@ -58,9 +58,13 @@ class RoundTripTimer:
         self._silent_since: float | None = None
         self._held_up = 0.0
         self._held_up_until = 0.0
-        self._under_way = 0
         self.heard = 0.0
         """When (monotonic) a part of a long answer came last, whoever gets it."""
+
+    def start_anew(self) -> None:
+        """Take a new lock; after a fork what is under way is the parent's."""
+        self._lock = threading.Lock()
+        self._under_way = 0
 
     @property
     def timeout(self) -> float:
@@ -105,7 +109,7 @@ class RoundTripTimer:
     def _measured(self) -> float:
         mean = self._mean or 0.0
         far = min(_MARGIN_OF_FAR * mean, _MOST_OF_FAR)
-        return min(_MOST, mean + max(_LEAST_MARGIN, 4 * self._spread, far, self._held_up))
+        return min(_MOST, max(_LEAST, mean + max(4 * self._spread, far, self._held_up)))
 
     def _learn_of_stalls(self) -> None:
         """Take the time until a first answer after silence for a margin, unless it was long."""
@@ -118,9 +122,10 @@ class RoundTripTimer:
             self._held_up = 0.0
 
     def timed_out(self, asked: float | None = None, size: int = 0) -> None:
-        """Wait longer for what is asked from now on, until an answer comes.
+        """Wait longer, until an answer comes, if this was asked after another had timed out.
 
-        asked: when (monotonic); many that waited at the same time are one time-out.
+        asked: when (monotonic). What was asked before the first time-out says nothing new, and who
+        asks in the moment until the store is left alone shall not wait longer than others did.
         """
         now = time.monotonic()
         asked = now if asked is None else asked
@@ -128,10 +133,11 @@ class RoundTripTimer:
             if self._fixed is not None or asked < self._doubled_at:
                 return
             self._doubled_at = now
-            if self._silent_since is None:
-                self._silent_since = asked
             if size >= LONG:
                 self._cost *= 2
+            if self._silent_since is None:
+                self._silent_since = asked
+                return
             least = _FIRST if self._mean is None else self._measured()
             self._timeout = max(least, min(_LONGEST_TRY, 2 * self._timeout))
 
@@ -143,4 +149,4 @@ class RoundTripTimer:
     def has_come(self, size: int) -> None:
         """Note that it has come, or never will."""
         with self._lock:
-            self._under_way -= size
+            self._under_way = max(0, self._under_way - size)
