@@ -6,6 +6,8 @@ Layout of the 32 bytes, little-endian, all that follows them is the payload::
     16 stamp (8 bytes)           24 checksum (u64)
 
 The *kind* names the codec and orders precisions: of two kinds of one value the larger holds more.
+A vector's has the bit SIGNED where a signature ends the entry, and SEALED where a user's codec has
+been over it, and so is larger than any without.
 The *size* is the codec's (a vector's dimension). The *expiry* is in the store's own time. The
 *stamp* condenses the epochs of the groups the entry belonged to when its load started.
 
@@ -18,10 +20,11 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, NamedTuple
 
-__all__ = ["HEAD", "MAGIC", "MISSING", "VERSION", "Loaded", "Mark", "Missing"]
+__all__ = ["HEAD", "MAGIC", "MISSING", "SEALED", "SIGNED", "VERSION", "Loaded", "Mark", "Missing"]
 
 MAGIC = b"nC"
 VERSION = 1
+SIGNED, SEALED = 0x80, 0x40
 HEAD = struct.Struct("<2sBBId8sQ")
 
 _FORMAT = slice(0, 3)

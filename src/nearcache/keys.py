@@ -41,6 +41,7 @@ __all__ = [
 BUCKETS = 64
 _LONGEST_NAME = 200
 _LONGEST_KEY = 64 * 1024  # bytes as stored
+_DEEPEST_KEY = 32  # tuples within tuples
 
 Key = str | bytes | tuple["Key", ...]
 """What a value is kept under."""
@@ -91,7 +92,7 @@ class EmbeddingModel:
             msg = f"a model's dimensions is a whole number of at least 1, not {size!r}"
             raise ConfigError(msg)
         if not isinstance(self.params, Mapping):
-            msg = f"a model's params is a mapping, not {self.params!r}"
+            msg = f"a model's params is a mapping, not {type(self.params).__name__}"
             raise ConfigError(msg)
         object.__setattr__(self, "params", dict(self.params))
         object.__setattr__(self, "identity", self._digest())
@@ -102,7 +103,7 @@ class EmbeddingModel:
         if isinstance(model, str) and model:
             return cls(model)
         if not isinstance(model, cls):
-            msg = f"model is a non-empty string or an EmbeddingModel, not {model!r}"
+            msg = f"model is a non-empty string or an EmbeddingModel, not {type(model).__name__}"
             raise ConfigError(msg)
         return model
 
@@ -119,7 +120,7 @@ class EmbeddingModel:
             msg = f"a model's params are JSON values under string keys: {error}"
             raise ConfigError(msg) from error
         if not plain:  # json turns the key 1 into "1": two models would share a name
-            msg = f"a model's params are JSON values under string keys, not {self.params!r}"
+            msg = "a model's params are JSON values under string keys"
             raise ConfigError(msg)
         return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).digest()[:16]
 
@@ -228,26 +229,35 @@ def check_key(key: object) -> Key:
         else:
             return key
     if isinstance(key, tuple) and len(key):
-        return tuple(_check_part(part) for part in tuple.__iter__(key))
-    msg = f"a key is a str, bytes, or a tuple of them, not empty; not {key!r}"
+        return _checked_tuple(key, 1)
+    msg = f"a key is a str, bytes, or a tuple of them, not empty; not {type(key).__name__}"
     raise ConfigError(msg)
 
 
-def _check_part(part: object) -> Key:
+def _checked_tuple(key: tuple[object, ...], depth: int) -> Key:
+    if depth > _DEEPEST_KEY:
+        msg = f"a key has tuples within tuples {_DEEPEST_KEY} deep at most"
+        raise ConfigError(msg)
+    return tuple(_check_part(part, depth) for part in tuple.__iter__(key))
+
+
+def _check_part(part: object, depth: int) -> Key:
     if isinstance(part, (str, bytes)) and not part:
         return "" if isinstance(part, str) else b""
+    if isinstance(part, tuple) and len(part):
+        return _checked_tuple(part, depth + 1)
     return check_key(part)
 
 
 def check_tags(tags: object) -> list[str]:
     """Return the distinct tags, if they are a list (or another collection) of str."""
     if isinstance(tags, (str, bytes)) or not isinstance(tags, Iterable):
-        msg = f"tags is a list of str, not {tags!r}; give [tag]"
+        msg = f"tags is a list of str, not {type(tags).__name__}; give [tag]"
         raise ConfigError(msg)
     given = list(tags)
     for tag in given:
         if not isinstance(tag, str) or not tag:
-            msg = f"a tag is a str, not empty; not {tag!r}"
+            msg = f"a tag is a str, not empty; not {type(tag).__name__}"
             raise ConfigError(msg)
     return list(dict.fromkeys(str.__str__(tag) for tag in given))
 
@@ -266,13 +276,13 @@ def _encode_part(key: Key) -> bytes:
     return _TUPLE + b",".join(parts)
 
 
-def _decode(data: bytes) -> Key:
+def _decode(data: bytes, deepest: int = _DEEPEST_KEY) -> Key:
     kind, rest = data[:1], data[1:]
     if kind == _STR:
         return rest.decode("utf-8", "surrogatepass")
     if kind == _BYTES:
         return rest
-    if kind != _TUPLE:
+    if kind != _TUPLE or not deepest:
         msg = f"{data!r} is no key"
         raise ValueError(msg)
     parts: list[Key] = []
@@ -287,7 +297,7 @@ def _decode(data: bytes) -> Key:
         if character == b"," and (end or not depth):
             part = rest[start:at]
             if part[:2] == b"t(":
-                parts.append(_decode(_TUPLE + part[2:-1]))
+                parts.append(_decode(_TUPLE + part[2:-1], deepest - 1))
             else:
                 parts.append(_decode(_ESCAPED.sub(rb"\g<1>", part)))
             start = at + 1

@@ -2,7 +2,8 @@
 
 import math
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from types import EllipsisType
 from typing import Any, Literal
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 
+_SHORTEST_KEY = 16  # bytes
 FOR_EVER = 100 * 365.25 * 86400  # what is longer is no limit: no server could count it
 
 
@@ -59,6 +61,9 @@ class Options:
         what changed must be seen sooner.
     serve_unverified: seconds longer than ``link_timeout`` that a near copy of a value that may
         change is served while the store cannot be heard. When an old answer beats a slow one.
+    signing_key: secret bytes, 16 or more, that every stored entry is signed with; or several such
+        keys, of which the first signs and any verifies. What none of them signed is loaded anew.
+        When others can write to the store.
     """
 
     stale_while_revalidate: float = 0.0
@@ -76,6 +81,7 @@ class Options:
     on_store_error: Literal["degrade", "raise"] = "degrade"
     link_timeout: float = 3.0
     serve_unverified: float = 0.0
+    signing_key: bytes | Sequence[bytes] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("stale_while_revalidate", "fail_safe", "negative_ttl"):
@@ -97,6 +103,14 @@ class Options:
         if self.on_store_error not in ("degrade", "raise"):
             msg = f'on_store_error is "degrade" or "raise", not {self.on_store_error!r}'
             raise ConfigError(msg)
+        object.__setattr__(self, "signing_key", _check_keys(self.signing_key))
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]:
+        """The keys of ``signing_key``, however many."""
+        keys = self.signing_key
+        assert keys is None or isinstance(keys, tuple), "checked when it was made"
+        return keys or ()
 
     def _check_sliding(self) -> None:
         if not isinstance(self.sliding, bool):
@@ -121,6 +135,24 @@ class Options:
         if self.loader_timeout is not None and self.loader_timeout < self.loader_soft_timeout:
             msg = "loader_soft_timeout is not longer than loader_timeout"
             raise ConfigError(msg)
+
+
+def _check_keys(given: object) -> tuple[bytes, ...] | None:
+    """Return signing keys, if they are any; what is said of others does not show them."""
+    if given is None:
+        return None
+    keys = (given,) if isinstance(given, bytes) else given
+    if isinstance(keys, str) or not isinstance(keys, Sequence) or not keys:
+        msg = f"signing_key is bytes, or a list of them, not {type(given).__name__}"
+        raise ConfigError(msg)
+    for key in keys:
+        if not isinstance(key, bytes):
+            msg = f"a signing_key is bytes, as secrets.token_bytes(32) is, not {type(key).__name__}"
+            raise ConfigError(msg)
+        if len(key) < _SHORTEST_KEY:
+            msg = f"a signing_key has at least {_SHORTEST_KEY} bytes, not {len(key)}"
+            raise ConfigError(msg)
+    return tuple(keys)
 
 
 def _check_number(name: str, value: object, *, least: float) -> None:

@@ -140,3 +140,36 @@ def test_a_count_may_have_any_least():
     assert check_count("n", 0, least=0) == 0
     with pytest.raises(ConfigError, match="at least 5"):
         check_count("n", 4, least=5)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a secret of many letters",
+        b"",
+        b"fifteen bytes..",
+        [],
+        (),
+        [b"sixteen bytes...", b"short secret"],
+        [b"sixteen bytes...", "a secret in letters"],
+        bytearray(b"a secret of many bytes"),
+        {b"a secret of many bytes"},
+        12345678901234567890,
+    ],
+    ids=lambda key: type(key).__name__,
+)
+def test_a_signing_key_that_is_none_is_refused_and_not_shown(key):
+    with pytest.raises(ConfigError, match="signing_key") as caught:
+        Options(signing_key=key)
+    assert "secret" not in str(caught.value).replace("secrets.token_bytes", "")
+    assert "1234567890" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [b"sixteen bytes...", [b"sixteen bytes..."] * 2])
+def test_signing_keys_are_kept_and_not_shown(key):
+    made = Options(signing_key=key)
+    assert set(made.signing_keys) == {b"sixteen bytes..."}
+    assert "sixteen" not in repr(made)
+    assert hash(made) == hash(dataclasses.replace(made, jitter=0.0))
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert Options().signing_keys == ()

@@ -56,7 +56,7 @@ class AgentCredentials:
 def check_name(what: str, name: object) -> str:
     """Return an agent id or a key if it is a str, not empty; what a subclass says is ignored."""
     if not isinstance(name, str) or not name:
-        msg = f"{what} is a str, not empty; not {name!r}"
+        msg = f"{what} is a str, not empty; not {type(name).__name__}"
         raise ConfigError(msg)
     return str.__str__(name)
 

@@ -51,14 +51,14 @@ def check_pairs(items: object) -> Iterator[tuple[Any, Any]]:
         or not isinstance(items, Iterable)
         or isinstance(items, type)
     ):
-        msg = f"items is a mapping or (key, value) pairs, not {items!r}"
+        msg = f"items is a mapping or (key, value) pairs, not {type(items).__name__}"
         raise ConfigError(msg)
     return map(_check_pair, items)
 
 
 def _check_pair(pair: object) -> tuple[Any, Any]:
     if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-        msg = f"items is a mapping or (key, value) pairs; {pair!r} is no pair"
+        msg = f"items is a mapping or (key, value) pairs; {type(pair).__name__} is no pair"
         raise ConfigError(msg)
     return pair[0], pair[1]
 
@@ -67,7 +67,7 @@ def digest_of(content_hash: object) -> bytes:
     """Return the 16 bytes of a content hash."""
     if isinstance(content_hash, str) and _HASH.fullmatch(content_hash):
         return bytes.fromhex(content_hash)
-    msg = f"a content hash is 32 hex digits, as hash_content gives them, not {content_hash!r}"
+    msg = "a content hash is 32 hex digits, as hash_content gives them"
     raise ConfigError(msg)
 
 

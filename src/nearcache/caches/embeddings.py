@@ -35,6 +35,8 @@ class EmbeddingCache:
     ttl: seconds an entry lives; None keeps it until it is evicted.
     precision: what is kept of a vector: "float32" (every bit), "float16", "int8" (off by at most
         1/254 of the row's largest component). Hit or miss, a caller gets the same bits.
+    codec: an object with name, kind, encode and decode that the bytes of every stored entry pass
+        through, one by one; for encryption (docs/operations.md).
 
     Thread-safe. A failing store is a counted miss, never an error.
     """
@@ -49,6 +51,7 @@ class EmbeddingCache:
         ttl: float | None = None,
         policy: str | Policy = "adaptive",
         precision: str = "float32",
+        codec: object = None,
         options: Options = Options(),  # noqa: B008  frozen
     ) -> None:
         cache = AsyncEmbeddingCache(
@@ -59,6 +62,7 @@ class EmbeddingCache:
             ttl=ttl,
             policy=policy,
             precision=precision,
+            codec=codec,
             options=options,
         )
         self._tiers = cache._tiers

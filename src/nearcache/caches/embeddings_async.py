@@ -75,6 +75,7 @@ class AsyncEmbeddingCache:
         ttl: float | None = None,
         policy: str | Policy = "adaptive",
         precision: str = "float32",
+        codec: object = None,
         options: Options = Options(),  # noqa: B008  frozen
     ) -> None:
         self._tiers = RowTiers(
@@ -86,6 +87,7 @@ class AsyncEmbeddingCache:
                 "ttl": ttl,
                 "policy": policy,
                 "precision": precision,
+                "codec": codec,
                 "options": options,
             }
         )

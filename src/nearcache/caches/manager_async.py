@@ -317,7 +317,8 @@ class AsyncCacheManager:
 
 def _check_key(key: object) -> None:
     if not isinstance(key, MemoryKey):
-        msg = f"a memory is named by MemoryKey(memory_type, memory_id, scope=None), not {key!r}"
+        kind = type(key).__name__
+        msg = f"a memory is named by MemoryKey(memory_type, memory_id, scope=None), not {kind}"
         raise ConfigError(msg)
 
 

@@ -58,7 +58,7 @@ class MemoryKey:
 def check_part(what: str, part: object) -> str:
     """Return a part of a memory's key, if it is a str that is not empty."""
     if not isinstance(part, str) or not part:
-        msg = f"a memory's {what} is a str, not empty; not {part!r}"
+        msg = f"a memory's {what} is a str, not empty; not {type(part).__name__}"
         raise ConfigError(msg)
     return str.__str__(part)  # what a subclass says of itself decides nothing here
 
@@ -68,5 +68,5 @@ def inner_key(key: Any) -> tuple[str, ...]:
     if isinstance(key, MemoryKey):
         inner: tuple[str, ...] = key.inner
         return inner
-    msg = f"a key is a MemoryKey(memory_type, memory_id, scope=None), not {key!r}"
+    msg = f"a key is a MemoryKey(memory_type, memory_id, scope=None), not {type(key).__name__}"
     raise ConfigError(msg)

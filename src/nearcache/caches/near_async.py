@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from nearcache.caches.checks import check_pairs
 from nearcache.caches.near_admin import NearAdmin
 from nearcache.caches.near_loaders import SingleLoader, ValueLoader
 from nearcache.caches.tiers import describe, remake, travelling
@@ -327,7 +328,7 @@ class AsyncNearCache(Generic[K, V]):
         tags: Sequence[str] = (),
     ) -> None:
         """Keep values in both tiers. Of a key given twice the last value stands."""
-        await self._put(items.items() if isinstance(items, Mapping) else items, ttl, tags)
+        await self._put(check_pairs(items), ttl, tags)
 
     async def _put(self, items: Iterable[tuple[Any, Any]], ttl: "Ttl", tags: Sequence[str]) -> None:
         tiers, engine = self._tiers, self._tiers.engine
@@ -401,10 +402,9 @@ class AsyncNearCache(Generic[K, V]):
 
     async def warm(self, items: Mapping[K, V] | Iterable[tuple[K, V]], ttl: "Ttl" = ...) -> int:
         """Keep (key, value) pairs, ``max_batch`` at a time; return how many."""
-        pairs = items.items() if isinstance(items, Mapping) else items
         part: dict[K, V] = {}
         done = 0
-        for key, value in pairs:
+        for key, value in check_pairs(items):
             part[key] = value
             if len(part) == self.options.max_batch:
                 await self.put_batch(part, ttl)

@@ -30,7 +30,7 @@ class Pattern:
         globs = {"memory_type": memory_type, "memory_id": memory_id, "scope": scope}
         for name, glob in globs.items():
             if not isinstance(glob, str) or not glob:
-                msg = f'{name} is a glob, not empty ("*" matches all); not {glob!r}'
+                msg = f'{name} is a glob, not empty ("*" matches all); not {type(glob).__name__}'
                 raise ConfigError(msg)
         self._globs = tuple(map(str.__str__, globs.values()))
         # None: whatever there is

@@ -37,7 +37,8 @@ class RetrievalQuery(Mapping[str, Any]):
 
     def __init__(self, text: str, **parameters: Any) -> None:
         if not isinstance(text, str):
-            msg = f"the text of a RetrievalQuery is a str, not {text!r}; or give a mapping"
+            kind = type(text).__name__
+            msg = f"the text of a RetrievalQuery is a str, not {kind}; or give a mapping"
             raise ConfigError(msg)
         self._parameters = {"text": text, **parameters}
         form = canonical(self._parameters)
@@ -102,7 +103,8 @@ def memory_tag(memory: object) -> str:
     """
     identity = memory.memory_id if isinstance(memory, MemoryKey) else memory
     if not isinstance(identity, str) or not identity:
-        msg = f"a memory is named by a MemoryKey or by its id, a non-empty str, not {memory!r}"
+        kind = type(memory).__name__
+        msg = f"a memory is named by a MemoryKey or by its id, a non-empty str, not {kind}"
         raise ConfigError(msg)
     return f"m:{str.__str__(identity)}"
 
@@ -110,7 +112,8 @@ def memory_tag(memory: object) -> str:
 def check_ids(memory_ids: object) -> list[str]:
     """Return the tags of memories, if they are a list (or another collection) of keys or ids."""
     if isinstance(memory_ids, (str, bytes)) or not isinstance(memory_ids, Iterable):
-        msg = f"memory_ids is a list of ids or MemoryKeys, not {memory_ids!r}; give [id]"
+        kind = type(memory_ids).__name__
+        msg = f"memory_ids is a list of ids or MemoryKeys, not {kind}; give [id]"
         raise ConfigError(msg)
     return list(dict.fromkeys(memory_tag(memory) for memory in memory_ids))
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from nearcache.caches.checks import Model
 from nearcache.clock import Clock, monotonic
+from nearcache.codecs.base import by_name as codec_of
+from nearcache.codecs.signing import signer_of
 from nearcache.codecs.vectors import by_name
 from nearcache.engine.build import open_store
 from nearcache.engine.engine import Engine
@@ -158,6 +160,9 @@ class RowTiers(Tiers):
     def _engine(self, near: Any, store: Any, options: Options, clock: Clock) -> Engine:
         self._models: dict[Model, RowShelf] = {}
         shelves = self._shelves = dict[bytes, RowShelf]()
+        self._signer = signer_of(options.signing_keys)
+        codec = self.arguments.get("codec")
+        self._codec = None if codec is None else codec_of(codec)
         space = self.space
         return Engine(
             near,
@@ -209,7 +214,8 @@ class RowTiers(Tiers):
             shelf = self._shelves.get(given.identity)
             if shelf is None:
                 keys = ModelKeys(self.space, given.identity)
-                shelf = RowShelf(self.space.name, keys, given.dimensions, given.name)
+                names = self.space.name, keys, given.dimensions, given.name
+                shelf = RowShelf(*names, signer=self._signer, codec=self._codec)
                 self._shelves[given.identity] = shelf
             self._models[model] = shelf
             return shelf

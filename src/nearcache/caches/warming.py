@@ -43,14 +43,15 @@ class Warming:
 
     def _keyed(self, items: Any) -> Pairs:
         if isinstance(items, (str, bytes)) or not isinstance(items, Iterable):
-            msg = f"memories to warm with are a mapping by id, or (id, memory) pairs, not {items!r}"
+            kind = type(items).__name__
+            msg = f"memories to warm with are a mapping by id, or (id, memory) pairs, not {kind}"
             raise ConfigError(msg)
         return self._pairs(items.items() if isinstance(items, Mapping) else items)
 
     def _pairs(self, pairs: Iterable[Any]) -> Pairs:
         for pair in pairs:
             if not isinstance(pair, tuple) or len(pair) != 2:
-                msg = f"a memory to warm with is a pair (id, memory), not {pair!r}"
+                msg = f"a memory to warm with is a pair (id, memory), not {type(pair).__name__}"
                 raise ConfigError(msg)
             key = self._key(pair[0])
             self.keys.add(key)
@@ -61,5 +62,5 @@ class Warming:
             return MemoryKey(self._type, given, self._scope)
         if (given.memory_type, given.scope) == (self._type, self._scope):
             return given
-        msg = f"{given!r} is not of type {self._type!r} and scope {self._scope!r}"
+        msg = f"a MemoryKey here is of type {self._type!r} and scope {self._scope!r}"
         raise ConfigError(msg)

@@ -180,7 +180,8 @@ class _OwnCodec:
         except CodecError:
             raise
         except Exception as error:
-            msg = f"the codec {self.name} cannot keep a {_full_name(type(value))}: {error}"
+            kind, why = _full_name(type(value)), type(error).__name__
+            msg = f"the codec {self.name} cannot keep a {kind}: {why}"
             raise CodecError(msg) from error
         if type(data) is not bytes:
             msg = f"the codec {self.name} must return bytes, not {_full_name(type(data))}"
@@ -193,7 +194,8 @@ class _OwnCodec:
         except CodecError:
             raise
         except Exception as error:
-            raise CodecError(f"the codec {self.name} cannot read its bytes: {error}") from error
+            msg = f"the codec {self.name} cannot read its bytes: {type(error).__name__}"
+            raise CodecError(msg) from error
 
     def shares(self, value: Any) -> bool:
         return self._shares is not None and bool(self._shares(value))

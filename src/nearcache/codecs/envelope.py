@@ -1,10 +1,16 @@
 """Stored entries of rows: whole batches to bytes and back, every byte covered by a checksum.
 
+An entry is the head of ``nearcache.entry`` and the packed row. One that is signed has the bit
+SIGNED in its kind and ends in its signature (``nearcache.codecs.signing``), which says nothing of
+the checksum, while that covers it as if it were part of the row. Whoever has no key reads signed
+entries as any others.
+
 The checksum is a multilinear hash modulo 2**64 (Lemire and Kaser, "Strongly universal string
 hashing is fast", 2014) of 64-bit words with fixed pseudo-random weights, taken over head, payload
 and content hash, so that an entry copied under another name does not verify either. It was chosen
 because numpy computes it for a whole matrix at memory speed, where a CRC per row costs nearly
-three times as much. It guards against accidents, not against somebody who can write to the store.
+three times as much. It guards against accidents, not against somebody who can write to the store:
+that is what signatures are for.
 """
 
 from collections.abc import Sequence
@@ -15,8 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nearcache.codecs.signing import SIGNATURE_BYTES, Signer
 from nearcache.codecs.vectors import Precision, Rows, by_kind
-from nearcache.entry import HEAD, MAGIC, VERSION
+from nearcache.entry import HEAD, MAGIC, SIGNED, VERSION
 
 __all__ = ["Decoded", "decode_rows", "encode_rows"]
 
@@ -25,6 +32,7 @@ _Index = NDArray[np.intp]
 
 _FORMAT, _EXPIRY, _STAMP, _CHECKSUM = range(4)  # the four 64-bit words of a head
 _HEAD_SIZE = 4  # words
+_SUMMED = 24  # bytes of the head before the checksum
 _BLOCK = 48  # entries hashed at a time: what fits the processor's cache
 
 
@@ -33,7 +41,8 @@ class Decoded:
     """What became of a batch of stored bytes: positions refer to that batch.
 
     ``rows`` and ``expiry`` belong to ``usable``; ``corrupt`` did not verify and should be deleted.
-    Whatever is in neither is a plain miss: absent, expired, forgotten, of another size, too narrow.
+    Whatever is in neither is a plain miss: absent, expired, forgotten, of another size or version,
+    too narrow.
     """
 
     usable: _Index
@@ -50,22 +59,32 @@ def encode_rows(
     *,
     stamp: bytes,
     expiry: NDArray[np.float64] | None,
+    names: Sequence[bytes] = (),
+    signer: Signer | None = None,
 ) -> list[bytes]:
-    """Return one stored entry per packed row; ``expiry`` None for never."""
+    """Return one stored entry per packed row; ``expiry`` None for never.
+
+    A ``signer`` signs them under the ``names`` they are to be stored under.
+    """
     count, size = rows.data.shape
     if not count:
         return []
-    payload = _blank(count, precision.row_bytes(size))
+    bare = precision.row_bytes(size)
+    row = bare + (SIGNATURE_BYTES if signer else 0)
+    kind = precision.kind | (SIGNED if signer else 0)
+    payload = _blank(count, row)
     _components(payload, precision, size)[...] = rows.data
     if rows.scale is not None:
         _scales(payload)[...] = rows.scale
-    head = np.frombuffer(HEAD.pack(MAGIC, VERSION, precision.kind, size, 0.0, stamp, 0), "<u8")
+    head = np.frombuffer(HEAD.pack(MAGIC, VERSION, kind, size, 0.0, stamp, 0), "<u8")
     heads = np.tile(head, (count, 1))
     if expiry is not None:
         heads[:, _EXPIRY].view("<f8")[...] = expiry
+    if signer is not None:
+        _sign(signer, names, heads, payload, bare)
     heads[:, _CHECKSUM] = _checksums(heads, payload, digests)
     head_bytes, body_bytes = heads.tobytes(), payload.data.cast("B")
-    row, stride = precision.row_bytes(size), payload.shape[1]
+    stride = payload.shape[1]
     return [
         head_bytes[i * HEAD.size : (i + 1) * HEAD.size] + body_bytes[i * stride : i * stride + row]
         for i in range(count)
@@ -80,8 +99,12 @@ def decode_rows(
     stamp: bytes,
     size: int | None,
     now: float,
+    names: Sequence[bytes] = (),
+    signer: Signer | None = None,
 ) -> Decoded:
     """Read a batch of stored entries at ``precision``; ``size`` None takes the first one's.
+
+    With a ``signer``, what it did not sign under these ``names`` is corrupt.
 
     Cost: one copy of the payload and one pass over it.
     """
@@ -102,11 +125,18 @@ def decode_rows(
         fresh = heads[:, _STAMP] == np.frombuffer(stamp, "<u8")[0]
         fresh &= (expiry == 0) | (expiry > now)
         for start in np.unique(heads[:, _FORMAT]).tolist():
-            stored, stored_size = _format(start)
+            stored, stored_size, tail = _format(start)
             same = heads[:, _FORMAT] == start
-            if stored is None or HEAD.size + stored.row_bytes(stored_size) != length:
+            if _is_of_another_version(start):
+                sound |= same  # not damaged: let alone for those who can read it
+                continue
+            if stored is None or HEAD.size + stored.row_bytes(stored_size) + tail != length:
                 sound &= ~same
                 continue
+            if signer is not None:
+                sound &= ~same | _are_signed(
+                    signer, [names[i] for i in alike], bodies, same & sound, tail
+                )
             good = same & sound & fresh
             if stored.kind >= precision.kind and good.any():
                 part = _Part(np.array(alike, np.intp), payload, expiry, stored, stored_size)
@@ -155,12 +185,53 @@ def _decoded(parts: list[_Part], precision: Precision, corrupt: list[int], size:
     )
 
 
-def _format(start: int) -> tuple[Precision | None, int]:
-    """Return the precision and the size that the first word of a head names."""
+def _format(start: int) -> tuple[Precision | None, int, int]:
+    """Return precision and size that the first word of a head names, and the signature's bytes."""
     magic, version, kind, size, *_ = HEAD.unpack(start.to_bytes(8, "little") + bytes(24))
     if magic != MAGIC or version != VERSION or not size:
-        return None, 0
-    return by_kind(kind), size
+        return None, 0, 0
+    return by_kind(kind & ~SIGNED), size, SIGNATURE_BYTES if kind & SIGNED else 0
+
+
+def _sign(
+    signer: Signer, names: Sequence[bytes], heads: _Words, payload: NDArray[np.uint8], row: int
+) -> None:
+    """Write the signature of each entry behind its row."""
+    head_bytes, rows = memoryview(heads.tobytes()), payload.data.cast("B")
+    stride = payload.shape[1]
+    signatures = b"".join(
+        signer.sign(
+            name,
+            head_bytes[i * HEAD.size : i * HEAD.size + _SUMMED],
+            rows[i * stride : i * stride + row],
+        )
+        for i, name in enumerate(names)
+    )
+    tails = np.frombuffer(signatures, np.uint8).reshape(len(names), SIGNATURE_BYTES)
+    payload[:, row : row + SIGNATURE_BYTES] = tails
+
+
+def _are_signed(
+    signer: Signer,
+    names: Sequence[bytes],
+    entries: Sequence[bytes | None],
+    wanted: NDArray[np.bool_],
+    tail: int,
+) -> NDArray[np.bool_]:
+    """Say which of the ``wanted`` entries end in their signature, of ``tail`` bytes."""
+    signed = np.zeros(len(wanted), np.bool_)
+    if not tail:
+        return signed
+    for i in np.flatnonzero(wanted).tolist():
+        entry = memoryview(entries[i])  # type: ignore[arg-type]  # none of these is None
+        head, body = entry[:_SUMMED], entry[HEAD.size : -tail]
+        signed[i] = signer.verifies(entry[-tail:], names[i], head, body)
+    return signed
+
+
+def _is_of_another_version(start: int) -> bool:
+    head = start.to_bytes(8, "little")
+    return head.startswith(MAGIC) and head[len(MAGIC)] != VERSION
 
 
 def _at(precision: Precision, rows: Rows, stored: Precision) -> tuple[Rows, _Index]:

@@ -20,7 +20,7 @@ of the very class: a subclass's fields would be lost.
 import dataclasses
 import enum
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from types import NoneType, UnionType
@@ -81,19 +81,34 @@ class _TypedCodec:
         except RecursionError as error:
             msg = f"cannot keep this value as {self._what}: it is nested too deeply"
             raise CodecError(msg) from error
-        except Exception as error:
-            raise CodecError(f"cannot keep this value as {self._what}: {error}") from error
+        except Exception as error:  # noqa: BLE001  its words may be the value's
+            msg = f"cannot keep this value as {self._what}: {_why(error)}"
+            raise CodecError(msg) from None
         return self._codec.encode(plain)
 
     def decode(self, data: bytes | memoryview) -> Any:
         plain = self._codec.decode(data)
         try:
             return self._form.value(plain)
-        except Exception as error:  # also what a user's own class raises
-            raise CodecError(f"these bytes are no {self._what}: {error}") from error
+        except Exception as error:  # noqa: BLE001  also what a user's own class raises
+            raise CodecError(f"these bytes are no {self._what}: {_why(error)}") from None
 
     def shares(self, value: Any) -> bool:
         return self._codec.shares(value)
+
+
+class _Words:
+    """An error that says in our own words what does not fit: types and fields, never contents."""
+
+
+class _Unfit(_Words, TypeError): ...
+
+
+class _Lossy(_Words, ValueError): ...
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, _Words) else type(error).__name__
 
 
 @dataclasses.dataclass(slots=True)
@@ -169,7 +184,7 @@ def _plain(kinds: frozenset[type]) -> _Form:
 
     def check(value: Any) -> Any:
         if type(value) not in kinds:
-            raise TypeError(f"expected {expected}, found {_name(type(value))}")
+            raise _Unfit(f"expected {expected}, found {_name(type(value))}")
         return value
 
     return _Form(check, check, kinds, plain_is_value=True)
@@ -191,7 +206,7 @@ def _literal(hint: Any, values: tuple[Any, ...]) -> _Form:
 
     def check(value: Any) -> Any:
         if type(value) not in kinds or (type(value), value) not in allowed:
-            raise TypeError(f"expected {hint}")
+            raise _Unfit(f"expected {hint}")
         return value
 
     return _Form(check, check, kinds, plain_is_value=True)
@@ -216,9 +231,12 @@ def _member_name(member: enum.Enum) -> str:
 def _datetime_text(value: datetime) -> str:
     if value.tzinfo is not None and type(value.tzinfo) is not timezone:
         msg = "the rules of a time zone would be lost; use .astimezone(datetime.timezone.utc)"
-        raise ValueError(msg)
+        raise _Lossy(msg)
     if value.fold:
-        raise ValueError("the second pass of a repeated hour (fold) would be lost")
+        raise _Lossy("the second pass of a repeated hour (fold) would be lost")
+    offset = value.utcoffset()
+    if offset is not None and offset.microseconds:  # fromisoformat takes +00:00:00.000001 for UTC
+        raise _Lossy("the fraction of a second in an offset would be lost")
     return value.isoformat()
 
 
@@ -252,9 +270,16 @@ def _tuple(args: tuple[Any, ...], seen: _Seen) -> _Form:
         return _sequence(tuple)(args[:1], seen)
     items = [_form(arg, seen) for arg in args]
     right, is_list = _exactly(tuple), _exactly(list)
+
+    def paired(parts: Any) -> Iterable[tuple[_Form, Any]]:
+        if len(parts) != len(items):
+            than = "shorter" if len(parts) < len(items) else "longer"
+            raise _Unfit(f"it is {than} than {len(items)} items")
+        return zip(items, parts, strict=True)
+
     return _Form(
-        lambda value: [i.plain(each) for i, each in zip(items, right(value), strict=True)],
-        lambda plain: tuple(i.value(each) for i, each in zip(items, is_list(plain), strict=True)),
+        lambda value: [form.plain(each) for form, each in paired(right(value))],
+        lambda plain: tuple(form.value(each) for form, each in paired(is_list(plain))),
     )
 
 
@@ -295,7 +320,7 @@ def _union(hint: Any, args: tuple[Any, ...], seen: _Seen) -> _Form:
             return either.plain(value)
         found = other.plain(value)
         if type(found) in kinds:
-            raise TypeError(f"it would come back as {_name(type(found))}")
+            raise _Unfit(f"it would come back as {_name(type(found))}")
         return found
 
     def value(plain: Any) -> Any:
@@ -314,7 +339,7 @@ def _either(forms: list[_Form], hint: Any) -> _Form:
                     return form.plain(value)
                 except TypeError:
                     continue
-        raise TypeError(f"expected {hint}, found {_name(type(value))}")
+        raise _Unfit(f"expected {hint}, found {_name(type(value))}")
 
     kinds = frozenset[type]().union(*(form.atoms for form in forms))
     return _Form(check, check, kinds, plain_is_value=True)
@@ -349,7 +374,7 @@ def _dataclass(cls: Any, seen: _Seen) -> _Form:
     def value(plain: Any) -> Any:
         stored = is_dict(plain)
         if unknown := stored.keys() - forms.keys():
-            raise TypeError(f"{_name(cls)} has no field {min(unknown, key=repr)!r}")
+            raise _Unfit(f"{len(unknown)} fields that {_name(cls)} has not")
         found = {
             name: _field(cls, name, part.value, stored[name])
             for name, part in parts
@@ -371,7 +396,7 @@ def _field(cls: type, name: str, convert: _Convert, item: Any) -> Any:
     except RecursionError:
         raise
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{_name(cls)}.{name}: {error}") from error
+        raise _Unfit(f"{_name(cls)}.{name}: {_why(error)}") from None
 
 
 def _is_a(cls: type, package: str, base: str) -> bool:
@@ -415,7 +440,7 @@ def _checked(cls: type, dump: _Convert, load: _Convert) -> _Form:
         found = dump(right(value))
         back = load(found)
         if back != value and repr(back) != repr(value):  # NaN is not equal to itself
-            raise ValueError(f"this {_name(cls)} would not come back as it is")
+            raise _Lossy(f"this {_name(cls)} would not come back as it is")
         return found
 
     return _Form(plain, load)

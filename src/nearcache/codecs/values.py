@@ -2,8 +2,9 @@
 
 Layout, little-endian: the head of ``nearcache.entry`` (32 bytes), then the body::
 
-    32  dead_at (f64, 0 = never)   40 number of groups (u16)   42 flags (u16, 0)
+    32  dead_at (f64, 0 = never)   40 number of groups (u16)   42 flags (u16; 1 = signed)
     44  token of everything (16)   60 per group: digest (16), token (16)      then the payload
+                                                       and, if signed, the signature (16)
 
 In the head, *kind* is the codec's (16 and above), *size* the payload's length modulo 2**32,
 *expiry* the end of freshness, *stamp* the entry's **version**: random, new with every write. From
@@ -13,7 +14,8 @@ whose token is no longer the current one is forgotten.
 
 The checksum is blake2b (8 bytes) over the head before it, the entry's name and the body, so that an
 entry copied under another name does not verify either. It guards against accidents, not against
-somebody who can write to the store.
+somebody who can write to the store: that is what signatures are for (``nearcache.codecs.signing``).
+Whoever has no key reads signed entries as any others.
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
 
+from nearcache.codecs.signing import SIGNATURE_BYTES, Signer
 from nearcache.entry import HEAD, MAGIC, VERSION
 from nearcache.errors import CodecError, CorruptEntry, UnknownFormat
 
@@ -37,6 +40,7 @@ _STAMP = slice(16, 24)
 _SUMMED = slice(0, 24)  # of the head: all but the checksum
 _CHECKSUM = slice(24, 32)
 _BLANK = blake2b(digest_size=8)
+_SIGNED = 1
 _SIZES = 2**32
 _MOST_GROUPS = 2**16 - 1
 
@@ -66,8 +70,9 @@ def encode_value(
     dead_at: float,
     everything: bytes,
     groups: Sequence[tuple[bytes, bytes]],
+    signer: Signer | None = None,
 ) -> bytes:
-    """Return the entry to store under ``name``.
+    """Return the entry to store under ``name``, signed if there is a ``signer``.
 
     Raises: CodecError for more than 65535 groups.
     """
@@ -79,21 +84,23 @@ def encode_value(
     assert len(everything) == 16
     body = b"".join(
         (
-            _BODY.pack(dead_at, len(groups), 0, everything),
+            _BODY.pack(dead_at, len(groups), _SIGNED if signer else 0, everything),
             *(_GROUP.pack(digest, token) for digest, token in groups),
             payload,
         )
     )
     size = len(payload) % _SIZES
     head = HEAD.pack(MAGIC, VERSION, kind, size, expiry, version, 0)[_SUMMED]
+    if signer is not None:
+        body += signer.sign(name, head, body)
     return b"".join((head, _checksum(head, name, body), body))
 
 
-def decode_value(data: bytes, name: bytes) -> Envelope:
+def decode_value(data: bytes, name: bytes, signer: Signer | None = None) -> Envelope:
     """Read the entry that was found under ``name``.
 
-    Raises: CorruptEntry when it does not verify (and should be deleted), UnknownFormat when another
-    version, or another program, may have written it.
+    Raises: CorruptEntry when it does not verify, or the ``signer`` did not sign it (and it should
+    be deleted), UnknownFormat when another version, or another program, may have written it.
     """
     if data[:3] != _FORMAT and len(data) >= len(_FORMAT):
         raise UnknownFormat("no entry that this version of nearcache can read")
@@ -104,14 +111,25 @@ def decode_value(data: bytes, name: bytes) -> Envelope:
     _, _, kind, size, expiry, version, _, dead_at, count, flags, everything = _FIXED.unpack_from(
         data
     )
-    if kind < LOWEST_KIND or flags:
+    if signer is not None:
+        _check_signature(signer, data, name, flags)
+    if kind < LOWEST_KIND or flags & ~_SIGNED:
         raise UnknownFormat("an entry of a kind that this version of nearcache does not know")
     start = _FIXED.size
     end = start + count * _GROUP.size
-    if end > len(data) or (len(data) - end) % _SIZES != size:
+    stop = len(data) - (SIGNATURE_BYTES if flags & _SIGNED else 0)
+    if end > stop or (stop - end) % _SIZES != size:
         raise CorruptEntry("an entry's length is not what its head says")
     groups = tuple(_GROUP.iter_unpack(data[start:end])) if count else ()
-    return Envelope(kind, version, expiry, dead_at, everything, groups, data[end:])
+    return Envelope(kind, version, expiry, dead_at, everything, groups, data[end:stop])
+
+
+def _check_signature(signer: Signer, data: bytes, name: bytes, flags: int) -> None:
+    if not flags & _SIGNED:
+        raise CorruptEntry("an entry is not signed")
+    body = memoryview(data)[HEAD.size : -SIGNATURE_BYTES]
+    if not signer.verifies(data[-SIGNATURE_BYTES:], name, data[_SUMMED], body):
+        raise CorruptEntry("an entry is not signed with a key of ours")
 
 
 def version_of(head: bytes) -> bytes | None:

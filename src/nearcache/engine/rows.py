@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nearcache.codecs.base import Codec
 from nearcache.codecs.envelope import decode_rows, encode_rows
+from nearcache.codecs.sealing import seal, unseal
+from nearcache.codecs.signing import Signer
 from nearcache.codecs.vectors import Precision, Rows
-from nearcache.entry import Mark
+from nearcache.entry import SEALED, SIGNED, Mark
 from nearcache.errors import CodecError, LoaderError, ShapeMismatch
 from nearcache.keys import ModelKeys, content_digests
 from nearcache.near.pick import VectorTier
@@ -49,12 +52,22 @@ class RowShelf:
     def valid_near(self, _handles: object) -> None:
         """Return None: what is near is valid."""
 
-    def __init__(self, space: str, keys: ModelKeys, dimensions: int | None, label: str) -> None:
+    def __init__(
+        self,
+        space: str,
+        keys: ModelKeys,
+        dimensions: int | None,
+        label: str,
+        signer: Signer | None = None,
+        codec: Codec | None = None,
+    ) -> None:
         self.name: Hashable = (space, keys.identity)
         self.space = space
         self.keys = keys
         self.label = label
         self.size = dimensions
+        self.signer = signer
+        self.codec = codec
         self._dimensions = dimensions
         self._lock = threading.Lock()
 
@@ -178,13 +191,19 @@ class RowBatch:
         self, positions: Sequence[int], fetched: Fetched, origin: int = FAR
     ) -> tuple[Landing | None, list[int]]:
         """Read stored entries; return what is usable, and the positions of corrupt ones."""
+        names, shelf = self.keys_at(positions), self.shelf
+        values, signer = fetched.values, shelf.signer
+        if shelf.codec is not None:
+            values, signer = unseal(values, shelf.codec, names, signer), None
         decoded = decode_rows(
-            fetched.values,
+            values,
             self.digests if len(positions) == len(self.keys) else self._digests_at(positions),
             self.precision,
             stamp=self.stamp,
-            size=self.shelf.size,
+            size=shelf.size,
             now=fetched.now,
+            names=names,
+            signer=signer,
         )
         corrupt = [positions[i] for i in decoded.corrupt]
         if decoded.rows is None or not self.shelf.learn(decoded.size):
@@ -201,17 +220,23 @@ class RowBatch:
 
     def marked(self) -> Mark:
         """Return how a valid entry of this batch looks to a store."""
-        return Mark(self.precision.kind, self.shelf.size, self.stamp)
+        shelf = self.shelf  # what is not signed, or not sealed, gives way
+        bits = (SIGNED if shelf.signer else 0) | (SEALED if shelf.codec else 0)
+        return Mark(self.precision.kind | bits, shelf.size, self.stamp)
 
     def pack(self, landing: Landing, expiry: NDArray[np.float64] | None) -> list[bytes]:
         """Return the entries to store; ``expiry`` is in the store's time, None for never."""
-        return encode_rows(
+        names, shelf = self.keys_at(landing.positions), self.shelf
+        entries = encode_rows(
             landing.rows,
             self.precision,
             self._digests_at(landing.positions),
             stamp=self.stamp,
             expiry=expiry,
+            names=names,
+            signer=None if shelf.codec else shelf.signer,
         )
+        return entries if shelf.codec is None else seal(entries, shelf.codec, names, shelf.signer)
 
     # -- loader ------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nearcache.codecs.base import MISSING_KIND, NONE_KIND, Codec
+from nearcache.codecs.signing import signer_of
 from nearcache.codecs.values import Envelope, decode_value, encode_value
 from nearcache.coherence.groups import Group, Groups, digest_of_group, next_moment
 from nearcache.coherence.link import ALWAYS, DEAD, Epoch
@@ -129,6 +130,7 @@ class ValueShelf:
         self.near = near
         self.keys = keys
         self.codec = codec
+        self.signer = signer_of(options.signing_keys)
         self.clock = clock
         # how long ago a copy must have been the store's own to be served
         self.bound = options.link_timeout + options.serve_unverified
@@ -296,7 +298,7 @@ class ValueOne:
         """
         shelf, pairs = self.shelf, list[tuple[Group, bytes]]()
         try:
-            envelope = decode_value(data, self.keys[0])
+            envelope = decode_value(data, self.keys[0], shelf.signer)
             if envelope.everything != token or 0 < envelope.expiry <= fetched.now:
                 return None
             for digest, written in envelope.groups:
@@ -546,7 +548,7 @@ class ValueBatch:
             if data is None:
                 continue
             try:
-                envelope = decode_value(data, self.keys[i])
+                envelope = decode_value(data, self.keys[i], self.shelf.signer)
             except CodecError as error:
                 if self.shelf.record:
                     raise
@@ -661,6 +663,7 @@ class ValueBatch:
             dead_at=end,
             everything=self.everything,
             groups=[(group.digest, token) for group, token in pairs],
+            signer=self.shelf.signer,
         )
 
     # -- values from here ----------------------------------------------------------------------

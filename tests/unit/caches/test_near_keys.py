@@ -213,3 +213,12 @@ def test_the_last_value_of_a_key_given_twice_stands(near, face, store):
     assert cache.get_batch(["a", "b"]) == [3, 2]
     cache.put_batch([])
     cache.put_batch({})
+
+
+@pytest.mark.parametrize("items", ["ab", 1, None, ["abc"], [("a",)], [("a", 1, 2)], [1]], ids=repr)
+def test_what_holds_no_pairs_is_refused_before_anything_is_kept(near, items):
+    cache = near()
+    for call in (cache.put_batch, cache.warm):
+        with pytest.raises(ConfigError, match="pair"):
+            call(items)
+    assert cache.size == 0

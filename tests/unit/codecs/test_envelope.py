@@ -215,7 +215,9 @@ def test_a_head_changed_behind_its_checksum_is_corrupt(field):
     fields = list(HEAD.unpack(encode([[1, 2]])[0][:32]))
     payload = encode([[1, 2]])[0][32:]
     fields[field] = [b"XX", 9, 9, 0, 7.0, b"another.", 1][field]
-    assert outcome(decode([HEAD.pack(*fields) + payload]), 1) == "c"
+    # another version is another release's: not damaged, but of no use here
+    wanted = "m" if field == 1 else "c"
+    assert outcome(decode([HEAD.pack(*fields) + payload]), 1) == wanted
 
 
 # -- misses that are nobody's fault --------------------------------------------------------------

@@ -100,7 +100,7 @@ class Node:
 
 WORDS = st.integers(-(2**63), 2**63)  # msgpack has an end of integers
 places = st.builds(Place, st.floats(allow_nan=False), WORDS | st.floats(allow_nan=False))
-offsets = st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)))
+offsets = st.integers(-23 * 3600, 23 * 3600).map(lambda s: timezone(timedelta(seconds=s)))
 times = st.datetimes(timezones=st.none() | offsets).map(lambda when: when.replace(fold=0))
 memories = st.builds(
     Memory,
@@ -295,7 +295,7 @@ def test_whatever_a_class_raises_when_it_is_made_is_a_codec_error():
             if self.value > 1:
                 raise LookupError("too large")
 
-    with pytest.raises(CodecError, match="too large"):
+    with pytest.raises(CodecError, match=r"no .*Strict: LookupError"):
         by_name("json", Strict).decode(b'{"value":2}')
 
 
@@ -364,6 +364,7 @@ class Odd(tzinfo):
         (datetime, datetime(2020, 1, 1, tzinfo=ZoneInfo("UTC")), "astimezone"),
         (datetime, datetime(2020, 1, 1, tzinfo=Odd()), "astimezone"),
         (datetime, datetime(2020, 1, 1, fold=1), "fold"),
+        (datetime, datetime(2020, 1, 1, tzinfo=timezone(timedelta(microseconds=1))), "fraction"),
         (UUID, "a", "found str"),
     ],
     ids=str,

@@ -175,7 +175,7 @@ def test_garbage_is_never_read(garbage, ours):
         pytest.param(0, b"N", id="another program"),
         pytest.param(2, b"\x02", id="version"),
         pytest.param(3, b"\x0f", id="kind"),
-        pytest.param(42, b"\x01", id="flags"),
+        pytest.param(42, b"\x02", id="flags"),
         pytest.param(43, b"\x80", id="more flags"),
     ],
 )

@@ -524,11 +524,13 @@ def test_an_answer_that_is_late_once_does_not_make_it_forget():
     assert timer.timeout == pytest.approx(steady, rel=0.5)
 
 
-def test_every_time_out_doubles_it_up_to_a_bound_and_an_answer_ends_that():
+def test_every_further_time_out_doubles_it_up_to_a_bound_and_an_answer_ends_that():
     timer = RoundTripTimer()
     for _ in range(50):
         timer.answered(0.001)
     before = timer.timeout
+    timer.timed_out()  # nobody shall wait longer than the first
+    assert timer.timeout == before
     timer.timed_out()
     assert timer.timeout == pytest.approx(2 * before)
     for _ in range(20):

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from nearcache.errors import StoreUnavailable
 from nearcache.stores import redis_socket
 from nearcache.stores.redis import RedisStore
 from nearcache.stores.redis_socket import TimedSocket
@@ -141,4 +142,13 @@ def test_a_time_out_in_the_url_is_the_users(one_server):
         sock = store._node._keeper.lend().connection._sock
         assert (type(sock), sock.gettimeout()) == (socket.socket, 7)
     finally:
+        store.close()
+
+
+def test_a_server_that_accepts_and_never_shakes_hands_is_given_up():
+    """TLS: the connection stands, and nobody is there."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        store = RedisStore(f"rediss://127.0.0.1:{door.getsockname()[1]}", timeout=0.05)
+        with pytest.raises(StoreUnavailable):
+            store.now()
         store.close()
