@@ -16,7 +16,9 @@ class Stats:
     Every text asked for is counted once, as a hit (near, far, stale), as a miss, or as coalesced
     (answered by a load that was under way, or a repeat within one batch of misses).
 
-    Units: seconds, bytes. ``loads`` counts texts that reached the loader.
+    Units: seconds, bytes. ``loads`` counts texts that reached the loader. ``undelivered``
+    invalidations and ``unwritten`` loads wait for a store that does not answer; ``breaker`` says
+    whether it is asked: "closed", "open" (left alone), "half-open" (being tried).
     """
 
     near_hits: int = 0
@@ -38,6 +40,8 @@ class Stats:
     saved_seconds: float = 0.0
     bytes_saved: int = 0
     undelivered: int = 0
+    unwritten: int = 0
+    breaker: str = "closed"
 
     @property
     def hits(self) -> int:
@@ -51,8 +55,10 @@ class Stats:
         return self.hits / asked if asked else 0.0
 
     def to_dict(self) -> dict[str, float]:
-        """Return every figure by name, hits and hit rate included."""
-        return {**asdict(self), "hits": self.hits, "hit_rate": self.hit_rate}
+        """Return every number by name, hits and hit rate included."""
+        figures = {**asdict(self), "hits": self.hits, "hit_rate": self.hit_rate}
+        del figures["breaker"]
+        return figures
 
 
 class Counters:
@@ -126,5 +132,7 @@ class NearHits:
 
 
 _COUNTS: dict[str, type[int] | type[float]] = {
-    field.name: float if field.name.endswith("seconds") else int for field in fields(Stats)
+    field.name: float if field.name.endswith("seconds") else int
+    for field in fields(Stats)
+    if field.name != "breaker"
 }

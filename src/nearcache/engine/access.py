@@ -1,8 +1,10 @@
 """The store as the engine sees it: it answers, or it does not and life goes on.
 
 Here, and only here, is decided what a failing store means: a count, at most a log line a minute,
-a pause (``engine/breaker.py``), and None instead of an answer. Invalidations that could not be
-written are kept and delivered before anything else is asked; until then what they name is a miss.
+a pause (``engine/breaker.py``), and None instead of an answer. A store that was only held up for
+a moment is found again at once: whoever got no answer in time lets it be tried. Invalidations that
+could not be written are kept, and delivered before anything else is asked; until then what they
+name is a miss.
 """
 
 import threading
@@ -10,10 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from nearcache.clock import Clock
-from nearcache.engine.breaker import Breaker
+from nearcache.engine.breaker import Breaker, State
 from nearcache.engine.io import IO
 from nearcache.engine.warn import Warnings
-from nearcache.errors import ClosedError, StoreError, StoreUnavailable
+from nearcache.errors import ClosedError, StoreError, StoreTimeout, StoreUnavailable
 from nearcache.events import Events
 from nearcache.stats import Counters
 from nearcache.stores.base import Store
@@ -83,6 +85,7 @@ class Access:
     def start_anew(self) -> None:
         """Take new locks and a closed breaker: after a fork others may have held the old ones."""
         self._breaker = Breaker(self._clock)
+        self._told: State = "closed"
         self._lock = threading.Lock()
         self._delivering = threading.Lock()
 
@@ -112,15 +115,19 @@ class Access:
                 raise ClosedError(msg)
             return None, _LeftAlone(f"{self.store.address} is not asked by a closed cache")
         if not self._breaker.allows() and not self.strict:
-            if self._breaker.tries():
-                io.background(self._try)
+            self._try_aside(io)
             return None, self._left_alone()
         failures = self._breaker.failures
 
         def now() -> Any:
             if self._breaker.failures != failures and not self.strict:
                 raise self._left_alone()
-            return getattr(self.store, method)(*arguments, **options)
+            try:
+                return getattr(self.store, method)(*arguments, **options)
+            except StoreUnavailable as error:
+                # here, in the store's thread: a busy event loop would let others ask meanwhile
+                self._fails(error, failures)
+                raise
 
         try:
             if self._texts or self._groups:
@@ -129,7 +136,8 @@ class Access:
         except _LeftAlone as error:
             return None, error
         except StoreUnavailable as error:
-            self._breaker.failed()
+            self._fails(error, failures)
+            self._try_aside(io)
             return None, self._noted(method, error)
         except StoreError as error:  # it was reached, and refused
             self._answers()
@@ -149,7 +157,7 @@ class Access:
 
     async def retry(self, io: IO) -> None:
         """Bring the store what is queued, unless it has just failed."""
-        if not self.closed and (self._breaker.allows() or self._breaker.tries()):
+        if not self.closed and (self._breaker.allows() or self._tries()):
             await self._try(io)
 
     def hurry(self, io: IO) -> None:
@@ -159,21 +167,52 @@ class Access:
 
     async def _try(self, io: IO) -> None:
         """Find out whether the store answers again, and bring it what is queued."""
+        failures = self._breaker.failures
         try:
             await self._deliver(io)
             await io.store(self.store.fetch, [], [])
         except StoreUnavailable as error:
-            self._breaker.failed()
-            self._noted("fetch", error)
+            if not self.closed:  # else it was closed under this question
+                self._fails(error, failures)
+                self._noted("fetch", error)
         except StoreError:  # it was reached, and refused
             self._answers()
         else:
             self._answers()
 
+    def _try_aside(self, io: IO) -> None:
+        if self._tries():
+            io.background(self._try)
+
+    def _tries(self) -> bool:
+        """Say whether it is for this caller to try the store."""
+        tries = not self.closed and self._breaker.tries()
+        if tries:
+            self._tell()
+        return tries
+
+    def _fails(self, error: StoreUnavailable, failures: int) -> None:
+        """Note that a question asked after so many failures has failed, too."""
+        self._breaker.failed(failures, silent=isinstance(error, StoreTimeout))
+        self._tell()
+
     def _answers(self) -> None:
         """Note that the store answers; if it did not, there is something to make good."""
         if self._breaker.succeeded():
+            self._tell()
             self._courier.store_is_back()
+
+    def _tell(self) -> None:
+        """Tell subscribers of another state of the breaker, once."""
+        state = self._breaker.state
+        if state != self._told:
+            self._told = state
+            self._events.emit("breaker", self.store.address, state)
+
+    @property
+    def state(self) -> State:
+        """Whether the store is asked (closed), left alone (open), or being tried (half-open)."""
+        return self._breaker.state
 
     def _left_alone(self) -> "_LeftAlone":
         return _LeftAlone(f"{self.store.address} failed a moment ago and is left alone for now")

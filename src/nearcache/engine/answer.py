@@ -94,13 +94,16 @@ class Answer:
             await self._part(io, batch, left, loader, life)
             return
         timely = Timely(engine, io, batch, left, loader, life)
-        if wants.soft is not None and not await timely.wait(wants.soft):
-            late = await self._stand_in(io, batch, self._unanswered(batch, left))
-            if not late:
-                return
-        if not await timely.wait(wants.hard):
-            msg = f"a load of {batch.shelf.label} took longer than {wants.hard:g} s; it goes on"
-            raise LoadTimeout(msg)
+        try:
+            if wants.soft is not None and not await timely.wait(wants.soft):
+                late = await self._stand_in(io, batch, self._unanswered(batch, left))
+                if not late:
+                    return
+            if not await timely.wait(wants.hard):
+                msg = f"a load of {batch.shelf.label} took longer than {wants.hard:g} s; it goes on"
+                raise LoadTimeout(msg)
+        finally:
+            timely.leave()
 
     @staticmethod
     def _unanswered(batch: "ValueBatch", positions: Sequence[int]) -> list[int]:

@@ -67,7 +67,7 @@ def _sqlite(url: str, options: Options) -> SQLiteStore:
     # three slashes and a relative path, four for an absolute one, as everywhere in Python
     path = unquote(url.partition("://")[2].partition("?")[0])
     if not path.startswith("/") or path == "/":
-        msg = f"an SQLite URL is sqlite:///relative.db or sqlite:////absolute.db, not {url!r}"
+        msg = "an SQLite URL is sqlite:///relative.db or sqlite:////absolute.db"
         raise ConfigError(msg)
     if "max_bytes" in given:
         size = parse_bytes(given["max_bytes"])

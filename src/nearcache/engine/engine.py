@@ -299,6 +299,8 @@ class Engine:
         """Drop values near, and take them from whoever is getting them; return how many."""
         with self.flights.lock:
             self.flights.detach(keys)
+            if self.sharing is not None:
+                self.sharing.let_go(keys)
             dropped: int = self.near.drop(shelf.name, handles)
             return dropped
 
@@ -307,6 +309,8 @@ class Engine:
         names = {shelf.name for shelf in shelves}
         with self.flights.lock:
             self.flights.detach_shelves(names.__contains__)
+            if self.sharing is not None:
+                self.sharing.let_go_shelves(names)
             dropped: int = self.near.drop_shelves(names)
             for shelf in shelves:
                 shelf.forget_size()
@@ -317,22 +321,28 @@ class Engine:
         with self.flights.lock:
             self.generation += 1
             shelves = self.shelves()
-            self.near.drop_shelves({shelf.name for shelf in shelves})
+            names = {shelf.name for shelf in shelves}
+            self.near.drop_shelves(names)
+            if self.sharing is not None:
+                self.sharing.let_go_shelves(names)
             return shelves
 
     # -- counting ----------------------------------------------------------------------------
 
     def stats(self) -> Stats:
         """Return the counts, the sizes, and what the hits saved at the mean price of a load."""
+        sharing = self.sharing
         counts = self.counters.snapshot(
             bytes_near=self.near.used_bytes,
             entries_near=len(self.near),
             evictions=self.near.evictions - self._evictions_before,
             expirations=self.near.expirations - self._expirations_before,
-            undelivered=0 if self.sharing is None else self.sharing.access.undelivered,
+            undelivered=0 if sharing is None else sharing.access.undelivered,
+            unwritten=0 if sharing is None else sharing.unwritten,
         )
         price = counts.load_seconds / counts.loads if counts.loads else 0.0
-        return replace(counts, saved_seconds=counts.saved_loads * price)
+        breaker = "closed" if sharing is None else sharing.access.state
+        return replace(counts, saved_seconds=counts.saved_loads * price, breaker=breaker)
 
     def reset_stats(self) -> None:
         """Count from zero again."""

@@ -115,7 +115,7 @@ class Flight:
         self._crew: ref[_Mark] | None = None
         self._lock = threading.Lock()
         self._outcomes: dict[bytes, Outcome] = {}
-        self._waiters: list[Callable[[], None]] = []
+        self._waiters: dict[Callable[[], None], None] = {}  # ten thousand may wait for one
 
     def settle(self, outcomes: Mapping[bytes, Outcome]) -> None:
         """Announce outcomes and wake everybody who waits on this flight."""
@@ -161,12 +161,12 @@ class Flight:
     def subscribe(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` at every change."""
         with self._lock:
-            self._waiters.append(wake)
+            self._waiters[wake] = None
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
         """Stop calling ``wake``."""
         with self._lock:
-            self._waiters.remove(wake)
+            del self._waiters[wake]
 
 
 ABOARD: ContextVar[tuple[Flight, ...]] = ContextVar("nearcache_aboard", default=())

@@ -7,6 +7,7 @@ one step.
 
 import asyncio
 import inspect
+import logging
 import os
 import threading
 import time
@@ -19,13 +20,18 @@ from weakref import WeakKeyDictionary
 
 from nearcache.clock import monotonic
 from nearcache.engine.flights import ABOARD, Flight
+from nearcache.engine.threads import Threads
 
 __all__ = ["IO", "Aside", "AsyncIO", "BlockingIO", "Loader", "Step", "run"]
+
+log = logging.getLogger("nearcache")
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 _STORE_THREADS = 8
 _LOOK_AROUND = 1.0  # seconds between looks whether a flight is stranded
+_MOST_LEFT = 100  # loads of one cache that go on although their callers have left
+_MOST_BEHIND = 32  # threads of this process that do what nobody waits for
 
 
 class Loader(Protocol):
@@ -86,22 +92,29 @@ class IO(Protocol):
         """Wait for a loader's answer."""
 
     async def gather(self, steps: Sequence[Step[T]], limit: int) -> list[T]:
-        """Run steps, at most ``limit`` at once, none of them ended by the caller's cancellation.
+        """Run steps, at most ``limit`` at once; they go on when the caller is cancelled.
 
         After the first that raises, no further one is started; those under way are waited for.
+        Where too many go on already, a caller's steps are cancelled with it.
         """
 
     async def complete(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for work that goes on to its end even when the caller is cancelled."""
 
     def background(self, work: Callable[["IO"], Coroutine[Any, Any, None]]) -> None:
-        """Let work be done aside; the caller goes on at once."""
+        """Let work be done aside; the caller goes on at once.
+
+        It is left undone where too much is being done: somebody asks for it again.
+        """
 
     def aside(self, work: Callable[["IO"], Coroutine[Any, Any, None]], loader: Loader) -> Aside:
         """Let a loader work aside: in a thread, or where it is at home on the caller's loop."""
 
     async def ended(self, work: Aside, seconds: float | None) -> bool:
         """Wait until such work has ended, ``seconds`` at most; say whether it has."""
+
+    def leave(self, work: Aside) -> None:
+        """Wait for such work no more: it goes on, but it does not begin if it has not begun."""
 
     async def wait(
         self, flight: Flight, ready: Callable[[], bool], seconds: float | None = None
@@ -201,14 +214,19 @@ class BlockingIO:
         """Do it in a thread."""
         _aside(work)
 
-    def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]], _loader: Loader) -> Aside:
+    def aside(self, work: Callable[[IO], Coroutine[Any, Any, None]], loader: Loader) -> Aside:
         """Do it in a thread."""
-        return _in_a_thread(work, BlockingIO(self._home))
+        return _in_a_thread(work, BlockingIO(self._home), loader)
 
     async def ended(self, work: Aside, seconds: float | None) -> bool:
         """Block."""
         assert isinstance(work, Future), "it is from aside()"
         return bool(wait((work,), seconds).done)
+
+    def leave(self, work: Aside) -> None:
+        """Take it from the queue if it is still there."""
+        assert isinstance(work, Future), "it is from aside()"
+        work.cancel()
 
     async def wait(
         self, flight: Flight, ready: Callable[[], bool], seconds: float | None = None
@@ -246,6 +264,7 @@ class AsyncIO:
         self._loaders: WeakKeyDictionary[object, ThreadPoolExecutor] = WeakKeyDictionary()
         self._pid = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._left: set[asyncio.Task[Any]] = set()  # of these, the ones nobody waits for
         self.start_anew()
 
     def start_anew(self) -> None:
@@ -311,15 +330,19 @@ class AsyncIO:
         results: list[T] = []
         running: set[asyncio.Task[T]] = set()
         error: BaseException | None = None
-        for step in steps:
-            if len(running) >= limit:
-                running, error = await self._some(running, results)
-            if error is not None:
-                break
-            running.add(self._detached(step))
-        while running:
-            running, latest = await self._some(running, results)
-            error = error or latest
+        try:
+            for step in steps:
+                if len(running) >= limit:
+                    running, error = await self._some(running, results)
+                if error is not None:
+                    break
+                running.add(self._detached(step))
+            while running:
+                running, latest = await self._some(running, results)
+                error = error or latest
+        except asyncio.CancelledError:
+            self._leave(running)
+            raise
         if error is not None:
             raise error
         return results
@@ -364,7 +387,7 @@ class AsyncIO:
         """
         if loader.is_async:
             return self._kept(asyncio.get_running_loop().create_task(work(self)))
-        return _in_a_thread(work, BlockingIO(asyncio.get_running_loop()))
+        return _in_a_thread(work, BlockingIO(asyncio.get_running_loop()), loader)
 
     async def ended(self, work: Aside, seconds: float | None) -> bool:
         """Suspend; a caller that is cancelled leaves the work alone."""
@@ -375,6 +398,28 @@ class AsyncIO:
             waited = asyncio.wrap_future(work)
             waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen
         return bool((await asyncio.wait((waited,), timeout=seconds))[0])
+
+    def leave(self, work: Aside) -> None:
+        """Let it go on alone, unless too much does."""
+        assert isinstance(work, (asyncio.Task, Future)), "it is from aside()"
+        if isinstance(work, asyncio.Task):
+            self._leave({work})
+        else:
+            work.cancel()
+
+    def _leave(self, tasks: set[asyncio.Task[Any]]) -> None:
+        """Let tasks go on alone; where too many do already, end them with their caller.
+
+        Their loads would pile up behind a loader that is slow, or hangs, and nobody wants them.
+        """
+        left = [task for task in tasks if not task.done()]
+        if len(self._left) + len(left) > _MOST_LEFT:
+            for task in left:
+                task.cancel()
+            return
+        self._left.update(left)
+        for task in left:
+            task.add_done_callback(self._left.discard)
 
     def _kept(self, task: asyncio.Task[T]) -> asyncio.Task[T]:
         self._tasks.add(task)  # the loop alone keeps only a weak reference
@@ -436,34 +481,35 @@ def _until(seconds: float | None) -> float:
     return float("inf") if seconds is None else monotonic() + seconds
 
 
+_behind = Threads(_MOST_BEHIND, "nearcache-aside")
+_asides: WeakKeyDictionary[object, Threads] = WeakKeyDictionary()
+
+
 def _aside(work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
     def drive() -> None:
-        run(work(BlockingIO()))
-
-    # at the interpreter's exit no thread can be started, and nobody is left to profit
-    with suppress(RuntimeError):
-        threading.Thread(target=drive, name="nearcache-aside", daemon=True).start()
-
-
-def _in_a_thread(work: Callable[[IO], Coroutine[Any, Any, None]], io: BlockingIO) -> "Future[None]":
-    """Do work in a thread, in the caller's context."""
-    done: Future[None] = Future()
-
-    def drive() -> None:
         try:
-            run(work(io))
-        except BaseException as error:  # noqa: BLE001  whoever waits gets it
-            done.set_exception(error)
-        else:
-            done.set_result(None)
+            run(work(BlockingIO()))
+        except Exception:  # nobody else would see
+            log.exception("work beside a call failed")
 
+    _behind.run_now(drive)
+
+
+def _in_a_thread(
+    work: Callable[[IO], Coroutine[Any, Any, None]], io: BlockingIO, loader: Loader
+) -> "Future[None]":
+    """Do work in a thread, in the caller's context.
+
+    There are as many as the loader lets call it, and some that ask the store. Who is called by a
+    loader, which waits for it, does not queue behind that.
+    """
     within = copy_context().run
-    thread = threading.Thread(target=within, args=(drive,), name="nearcache-load", daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:  # at the interpreter's exit no thread can be started
-        drive()
-    return done
+    threads = None if ABOARD.get() else _asides.get(loader.crowd)
+    if threads is None:
+        threads = Threads(loader.limit + _STORE_THREADS, "nearcache-load")
+        if not ABOARD.get():
+            threads = _asides.setdefault(loader.crowd, threads)
+    return threads.run(lambda: within(run, work(io)))
 
 
 def _through(step: Step[T]) -> T:

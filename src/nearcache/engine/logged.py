@@ -4,8 +4,8 @@ The log of the namespace is read at most every ``link_timeout / 2``; fills are f
 so that all processes have the same bits.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from nearcache.coherence.epochs import stamp
@@ -14,6 +14,7 @@ from nearcache.coherence.leases import LeaseKeeper
 from nearcache.engine.access import Access
 from nearcache.engine.flights import Flight
 from nearcache.engine.io import IO
+from nearcache.engine.refills import Refills
 from nearcache.engine.rows import Landing, RowBatch, RowShelf
 from nearcache.entry import Mark
 from nearcache.errors import StoreError
@@ -46,6 +47,7 @@ class Logged:
             strict=options.on_store_error == "raise",
         )
         self.keeper = LeaseKeeper(store.renew, options.lease)
+        self.refills = Refills(engine, self)
         self._opening: Flight | None = Flight(None, None)
 
     # -- what other processes forgot ----------------------------------------------------------
@@ -77,22 +79,28 @@ class Logged:
             opening.looked_in_store()
 
     async def _read_log(self, io: IO) -> None:
+        if await self.catch_up(io):
+            self.write_kept(io)
+
+    async def catch_up(self, io: IO) -> bool:
+        """Read the log; say whether all that was forgotten until now has been dropped."""
         reader, asked = self.reader, self._engine.clock()
         if self._engine.closed:
-            return
+            return False
         changes, error = await self.access.attempt(io, "changes", reader.log, reader.cursor)
         if error is not None:
             reader.failed()  # copies of what never changes go on serving
-            return
+            return False
         reader.heard(asked)
-        first, reader.cursor = not reader.cursor, changes.cursor
+        first = not reader.cursor
         if first or changes.entries is None:
             self._gap(sizes_too=not first)
-            return
-        for entry in changes.entries:
+        for entry in () if first else changes.entries or ():
             gone = Forget.unpack(entry, reader.origin)
             if gone is not None:
                 self._apply(gone)
+        reader.cursor = changes.cursor  # last: who reads from there must find all that applied
+        return True
 
     def _gap(self, *, sizes_too: bool) -> None:
         """Drop everything: nobody can say what was forgotten while we did not listen."""
@@ -100,9 +108,12 @@ class Logged:
             if sizes_too:
                 shelf.forget_size()
 
+    def _named(self, gone: Forget) -> list[RowShelf]:
+        shelves: Sequence[RowShelf] = self._engine.shelves()
+        return [s for s in shelves if not gone.model or s.keys.identity == gone.model]
+
     def _apply(self, gone: Forget) -> None:
-        shelves = self._engine.shelves()
-        named = [s for s in shelves if not gone.model or s.keys.identity == gone.model]
+        named = self._named(gone)
         if not gone.digest:
             self._engine.drop_shelves(named)
             return
@@ -165,6 +176,28 @@ class Logged:
         )
         return answers
 
+    def keep(self, batch: RowBatch, landing: Landing, token: bytes | None) -> None:
+        """Keep what could not be written, until it can."""
+        self.refills.keep(batch, landing, token)
+
+    def write_kept(self, io: IO) -> None:
+        """Write it aside, unless the store does not answer, or has just refused it."""
+        if self.access.state == "closed" and self.refills.due():
+            io.background(self.refills.write)
+
+    def let_go(self, keys: Sequence[bytes]) -> None:
+        """Keep these no longer."""
+        self.refills.forget(keys)
+
+    def let_go_shelves(self, names: Collection[object]) -> None:
+        """Keep nothing of these shelves."""
+        self.refills.forget_shelves(names)
+
+    @property
+    def unwritten(self) -> int:
+        """How many loaded vectors wait to be written."""
+        return len(self.refills)
+
     @contextmanager
     def waiting(self, _keys: Sequence[bytes]) -> Iterator["_Pauses"]:
         """Look at the lease again and again: nobody tells when it ends."""
@@ -175,6 +208,7 @@ class Logged:
     async def write(self, io: IO, batch: RowBatch, landing: Landing) -> StoreError | None:
         """Write values whatever is there."""
         names, access = batch.shelf.keys, self.access
+        self.refills.forget(batch.keys)  # before the store is asked: a lease taken then is too late
         entries = [Forget(names.identity, d).pack(self.reader.origin) for d in batch.handles]
         fetched, error = await access.attempt(io, "fetch", [], names.groups)
         if fetched is not None:
@@ -201,6 +235,7 @@ class Logged:
         """Forget texts by their digests."""
         stored, groups, access = 0, shelf.keys.groups, self.access
         keys = shelf.keys.values(handles)
+        self.refills.forget(keys)  # before the store is asked, as in write()
         entries = [Forget(shelf.keys.identity, d).pack(self.reader.origin) for d in handles]
         fetched, error = await access.attempt(io, "fetch", keys, groups)
         if fetched is not None:
@@ -215,6 +250,7 @@ class Logged:
     async def forget_group(self, io: IO, group: tuple[bytes, Forget]) -> StoreError | None:
         """Give a model, or everything, a new epoch, and log it."""
         name, entry = group[0], group[1].pack(self.reader.origin)
+        self.refills.forget_shelves(shelf.name for shelf in self._named(group[1]))
         _, error = await self.access.attempt(io, "forget_group", name, self._space.log, entry)
         if error is not None:
             self.access.queue_group(name, entry)
@@ -239,14 +275,14 @@ class Logged:
         return self._space.everything, Forget().pack(self.reader.origin)
 
     def store_is_back(self) -> None:
-        """Let the next operation read the log."""
+        """Let the next operation read the log, and write what was loaded meanwhile."""
         self.reader.hurry()
 
     # -- life --------------------------------------------------------------------------------
 
     def at_rest(self) -> AbstractContextManager[object]:
-        """Return nothing to hold: nothing is done in the background."""
-        return nullcontext()
+        """Return what keeps what is kept from being written."""
+        return self.refills.at_rest()
 
     def start_anew(self) -> None:
         """Stand nowhere in the log, and hold no lease."""
@@ -254,9 +290,11 @@ class Logged:
         self._opening = None
         self.access.start_anew()
         self.keeper.start_anew()
+        self.refills.start_anew()
 
     def close(self) -> None:
-        """Nothing to end: nobody listens in the background."""
+        """Let what is being written end."""
+        self.refills.close()
 
 
 class _Pauses:

@@ -5,7 +5,7 @@ unasked, and only what was forgotten has to travel. What may change is *tracked*
 (``engine/tracked.py``): a near copy serves as long as a change of it would have been heard.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -52,6 +52,22 @@ class Sharing(Protocol):
         self, io: IO, batch: Any, landing: Any, token: bytes
     ) -> list[bool | bytes] | None:
         """Write what was loaded under a lease, an answer per position; None for no answer."""
+
+    def keep(self, batch: Any, landing: Any, token: bytes | None) -> None:
+        """Keep what was loaded and could not be written, if it may be written later."""
+
+    def write_kept(self, io: IO) -> None:
+        """Write what is kept, if it is time to."""
+
+    def let_go(self, keys: Sequence[bytes]) -> None:
+        """Keep these no longer: they were forgotten."""
+
+    def let_go_shelves(self, names: Collection[object]) -> None:
+        """Keep nothing of these shelves."""
+
+    @property
+    def unwritten(self) -> int:
+        """How many loaded values wait to be written."""
 
     def waiting(self, keys: Sequence[bytes]) -> AbstractContextManager["Bell"]:
         """Return what wakes who waits for keys that another process is loading."""

@@ -61,6 +61,11 @@ class Timely:
             if not self._left or _left(until) == 0:
                 return not self._left
 
+    def leave(self) -> None:
+        """Wait no more: loads that have begun go on."""
+        for _, _, work in self._aside:
+            self._io.leave(work)
+
     async def _go_on(self, until: float | None) -> None:
         """Start what nobody loads; wait for what others do."""
         keys, flights = self._batch.keys, self._engine.flights

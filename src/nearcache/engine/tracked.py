@@ -16,7 +16,7 @@ when its echo comes, its head is read once more, for a foreign write may have co
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -462,6 +462,20 @@ class Tracked:
         finally:
             self._no_longer_loading(keys, token)
 
+    def keep(self, batch: ValueBatch, landing: ValueLanding, token: bytes | None) -> None:
+        """Keep nothing: what may have changed since is not to be written later."""
+
+    def write_kept(self, io: IO) -> None:
+        """Nothing is."""
+
+    def let_go(self, keys: Sequence[bytes]) -> None:
+        """Nothing is kept."""
+
+    def let_go_shelves(self, names: Collection[object]) -> None:
+        """Nothing is kept."""
+
+    unwritten = 0
+
     @contextmanager
     def waiting(self, keys: Sequence[bytes]) -> Iterator["_Bell"]:
         """Return what rings when one of these keys, or its lease, changes."""
@@ -541,7 +555,8 @@ class Tracked:
         sent = self._engine.clock()  # after it: the deadline here is not before that in the store
         keys, entries, versions, lives = self._packed(batch, landing, sent, now, epoch)
         groups = [self._shelf.everything.name, *(group.name for group in batch.tags)]
-        patience, log = self._store.patience, self._shelf.keys.log
+        patience = self._store.patience(sum(map(len, entries)))
+        log = self._shelf.keys.log
         written: list[bool | bytes] | None = None
         try:
             epochs, error = await self.access.attempt(

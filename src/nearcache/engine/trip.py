@@ -49,7 +49,7 @@ class Trip:
         # somebody may have landed between our look and our claim
         left = self.batch.look_near(mine)
         if len(left) != len(mine):
-            self._settle(sorted(set(mine) - set(left)))
+            self.settle(sorted(set(mine) - set(left)))
         if left:
             left = await self.look(left)
         self.flight.looked_in_store()
@@ -88,18 +88,32 @@ class Trip:
 
         self.engine.flights.install(self.flight, self.batch.keys_at(landing.positions), install)
 
-    def _settle(self, positions: Sequence[int], *landings: Any) -> None:
+    def settle(self, positions: Sequence[int], *landings: Any) -> None:
         """Let the waiters have what is at these positions; install the landings near."""
-        evicted = 0
+        near = landings if self.engine.near.max_entries else ()
+        self._land(positions, near, ())
+
+    def _land(
+        self,
+        positions: Sequence[int],
+        near: Sequence[Any],
+        unwritten: Sequence[Any],
+        token: bytes | None = None,
+    ) -> None:
+        evicted, sharing = 0, self.engine.sharing
 
         def install(keys: set[bytes]) -> None:
             nonlocal evicted
-            if self.generation == self.engine.generation:
-                evicted = sum(self.batch.install(landing, keys) for landing in landings)
+            if self.generation != self.engine.generation:
+                return
+            evicted = sum(self.batch.install(landing, keys) for landing in near)
+            for landing in unwritten:
+                assert sharing is not None, "it was asked"
+                ours = {i for i in landing.positions if self.batch.keys[i] in keys}
+                sharing.keep(self.batch, landing.only(ours), token)
 
         outcomes = dict.fromkeys(self.batch.keys_at(positions), Landed(self.batch))
-        near = install if landings and self.engine.near.max_entries else None
-        self.engine.flights.land(self.flight, outcomes, near)
+        self.engine.flights.land(self.flight, outcomes, install if near or unwritten else None)
         if evicted:
             self.engine.events.emit("evict", "near", evicted)
 
@@ -124,7 +138,7 @@ class Trip:
             await access.ask(self.io, "drop_corrupt", keys, [found[i] for i in corrupt])
         if landing is None:
             return positions
-        self._settle(landing.positions, landing)
+        self.settle(landing.positions, landing)
         if len(landing.positions) == len(positions):
             return []
         here = set(landing.positions)
@@ -176,7 +190,7 @@ class Trip:
         taken = [i for i, answer in pairs if answer is TAKEN]
         came = {i: answer for i, answer in pairs if isinstance(answer, bytes)}
         if came:
-            taken = sorted([*taken, *await self._adopt(sharing, came)])
+            taken = sorted([*taken, *await self.adopt(sharing, came)])
         if taken:
             keys = self.batch.keys_at(taken)
             with sharing.holding(keys, token):
@@ -187,7 +201,7 @@ class Trip:
                     raise
         return [i for i, answer in pairs if answer is HELD]
 
-    async def _adopt(self, sharing: "Sharing", came: dict[int, bytes]) -> list[int]:
+    async def adopt(self, sharing: "Sharing", came: dict[int, bytes]) -> list[int]:
         """Take entries another process wrote meanwhile; return the positions of unusable ones."""
         fetched = await sharing.came(self.io, self.batch, came)
         return list(came) if fetched is None else await self._accept(list(came), fetched)
@@ -220,11 +234,15 @@ class Trip:
             engine.flights.land(self.flight, dict.fromkeys(keys_of_nothing, NOTHING))
             gone = set(nothing)
             positions = [i for i in positions if i not in gone]
-        if token is None or engine.sharing is None:
-            self._settle(positions, landing)
-        else:
-            kept = await self._fill(engine.sharing, landing, token)
-            self._settle(positions, *kept)
+        if engine.sharing is None:
+            self.settle(positions, landing)
+            return
+        kept = None if token is None else await self.fill(engine.sharing, landing, token)
+        if kept is not None:
+            self.settle(positions, *kept)
+            return
+        self._land(positions, [landing] if engine.near.max_entries else (), [landing], token)
+        engine.sharing.write_kept(self.io)
 
     async def _forget(self, positions: list[int], token: bytes | None) -> None:
         """Keep nothing at these positions, nor what had expired there and might stand in."""
@@ -242,8 +260,8 @@ class Trip:
             keys = batch.keys_at(positions)
             await engine.sharing.access.attempt(self.io, "release", keys, token)
 
-    async def _fill(self, sharing: "Sharing", landing: Any, token: bytes) -> list[Any]:
-        """Write what was loaded; return what may be near.
+    async def fill(self, sharing: "Sharing", landing: Any, token: bytes) -> list[Any] | None:
+        """Write what was loaded; return what may be near, None where the store does not answer.
 
         Where another process was first, its entry is taken instead, so that all have the same
         bits. Where the lease is gone the key was forgotten during the load: kept nowhere.
@@ -253,7 +271,7 @@ class Trip:
             return []
         answers = await sharing.fill(self.io, batch, landing, token)
         if answers is None:
-            return [landing]
+            return None
         pairs = list(zip(landing.positions, answers, strict=True))
         installed = [landing.only({i for i, answer in pairs if answer is WRITTEN})]
         first = {i: answer for i, answer in pairs if isinstance(answer, bytes)}

@@ -88,3 +88,42 @@ def test_who_waited_sees_that_the_store_failed_meanwhile(breaker):
     before = breaker.failures
     breaker.failed()
     assert breaker.failures != before
+
+
+def test_it_is_closed_then_open_then_half_open_while_somebody_tries(breaker, clock):
+    assert breaker.state == "closed"
+    breaker.failed()
+    assert breaker.state == "open"
+    clock.advance(1)
+    assert breaker.state == "open"
+    assert breaker.tries()
+    assert breaker.state == "half-open"
+    breaker.failed()
+    assert breaker.state == "open"
+    clock.advance(1)
+    assert breaker.tries()
+    breaker.succeeded()
+    assert breaker.state == "closed"
+
+
+def test_whoever_was_asking_when_it_opened_makes_no_pause_longer(breaker, clock):
+    before = breaker.failures
+    for _ in range(20):
+        breaker.failed(before)
+    assert pause_of(breaker, clock) <= 0.15
+    assert breaker.failures == before + 20
+
+
+def test_a_store_that_was_silent_once_may_be_tried_at_once(breaker):
+    assert breaker.failed(silent=True)
+    assert not breaker.allows()
+    assert breaker.tries()
+
+
+def test_a_store_that_stays_silent_is_left_alone_for_a_moment(breaker, clock):
+    for _ in range(2):
+        breaker.failed(silent=True)
+        assert breaker.tries()
+    breaker.failed(silent=True)
+    assert not breaker.tries()
+    assert 0.2 <= pause_of(breaker, clock) <= 0.6

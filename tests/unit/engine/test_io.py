@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 
 import nearcache.engine.io as io_module
+from embedders import until
 from nearcache.engine.flights import ABOARD, Flight, FlightTable, Landed
 from nearcache.engine.io import AsyncIO, BlockingIO, run
 
@@ -278,7 +279,7 @@ def test_a_thread_and_a_task_wait_for_one_flight(async_io):
     for thread in threads:
         thread.join(10)
     assert results == [True, True]
-    assert flight._waiters == []
+    assert not flight._waiters
 
 
 def test_a_wait_ends_when_the_loop_of_the_flight_is_closed(monkeypatch):
@@ -305,7 +306,7 @@ def test_a_cancelled_wait_leaves_nothing_behind(async_io):
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert flight._waiters == []
+        assert not flight._waiters
 
     asyncio.run(main())
 
@@ -317,7 +318,7 @@ def test_waking_somebody_whose_loop_is_closed_is_no_error(async_io):
         task = asyncio.create_task(async_io.wait(flight, lambda: False))
         while not flight._waiters:
             await asyncio.sleep(0)
-        wake = flight._waiters[0]
+        (wake,) = flight._waiters
         task.cancel()
         return wake
 
@@ -333,3 +334,100 @@ def test_a_port_that_was_closed_can_be_used_again(async_io):
         assert await async_io.store(lambda: 2) == 2
 
     asyncio.run(main())
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+def test_only_so_many_loads_go_on_when_their_callers_leave(async_io, monkeypatch):
+    monkeypatch.setattr(io_module, "_MOST_LEFT", 10)
+
+    async def main():
+        log, never = [], asyncio.Event()
+
+        async def caller(number):
+            await async_io.gather([Step(never.wait, log, number)], 1)
+
+        for number in range(30):
+            task = asyncio.create_task(caller(number))
+            while ("start", number) not in log:
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        while len(log) < 50:  # thirty began, twenty were ended with their callers
+            await asyncio.sleep(0)
+        assert [number for what, number in log if what == "end"] == list(range(10, 30))
+        assert len(async_io._tasks) == 10
+        never.set()
+        while async_io._tasks:
+            await asyncio.sleep(0)
+        assert not async_io._left
+
+    asyncio.run(main())
+
+
+def test_work_aside_takes_so_many_threads_and_what_is_left_before_it_begins_is_not_done(async_io):
+    loader, gate, begun = Loader(lambda texts: texts), threading.Event(), []
+
+    async def work(io):
+        begun.append(io)
+        gate.wait(10)
+
+    async def main():
+        limit = loader.limit + io_module._STORE_THREADS
+        works = [async_io.aside(work, loader) for _ in range(500)]
+        while len(begun) < limit:
+            await asyncio.sleep(0)
+        assert not await async_io.ended(works[-1], 0.0)
+        for one in works:
+            async_io.leave(one)
+        gate.set()
+        for one in works[:limit]:
+            assert await async_io.ended(one, 10)
+        assert len(begun) == limit
+        assert all(one.cancelled() for one in works[limit:])
+
+    asyncio.run(main())
+
+
+def test_work_aside_inside_a_load_does_not_queue_behind_it():
+    loader = Loader(lambda texts: texts)
+    io, gate, inner = BlockingIO(), threading.Event(), []
+
+    async def work(io):
+        token = ABOARD.set((*ABOARD.get(), Flight("shelf", None)))  # as a loader would be called
+        try:
+
+            async def more(_):
+                inner.append(1)
+
+            assert await io.ended(io.aside(more, loader), 10)
+        finally:
+            ABOARD.reset(token)
+        gate.wait(10)
+
+    works = [io.aside(work, loader) for _ in range(loader.limit + io_module._STORE_THREADS)]
+    until(lambda: len(inner) == len(works))  # while all of them are still at it
+    gate.set()
+    for one in works:
+        one.result(10)
+    assert len(inner) == len(works)
+
+
+def test_what_nobody_waits_for_is_left_undone_where_too_much_is_being_done(monkeypatch):
+    monkeypatch.setattr(io_module, "_behind", io_module.Threads(2, "nearcache-aside"))
+    gate, begun = threading.Event(), []
+
+    async def work(io):
+        begun.append(io)
+        gate.wait(10)
+
+    for _ in range(100):
+        BlockingIO().background(work)
+    until(lambda: len(begun) == 2)
+    gate.set()
+    until(lambda: not len(io_module._behind))
+    assert len(begun) == 2
+    BlockingIO().background(work)
+    until(lambda: len(begun) == 3)
