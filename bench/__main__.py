@@ -16,8 +16,10 @@ NAMES = (
     "sqlite_store",
     "coherence",
     "memory",
+    "cluster",
     "calls",
     "excite",
+    "faults",
     "peers",
 )
 GROUPS = {"near": NEAR}  # names for several

@@ -11,15 +11,23 @@ from bench.coherence.verdicts import PEERS
 from bench.machine import log
 from live.history import Findings, Plan, check
 from live.history.faults import FAULTS
+from live.history.groups import CLUSTER_FAULTS, SENTINEL_FAULTS
 from live.history.unprotected import SWITCHES
 from servers import KINDS
+
+SERVERS = (
+    *KINDS,
+    "sqlite",
+    *(f"{form}:{kind}" for form in ("cluster", "sentinel") for kind in KINDS),
+)
+EVERY_FAULT = sorted({*FAULTS, *CLUSTER_FAULTS, *SENTINEL_FAULTS})
 
 
 def _arguments() -> argparse.Namespace:
     usual = Plan()
     parser = argparse.ArgumentParser(prog="python -m bench.coherence.history", description=__doc__)
     add = parser.add_argument
-    add("--server", choices=(*KINDS, "sqlite"), default=usual.server)
+    add("--server", choices=SERVERS, default=usual.server)
     add("--cache", default=usual.cache, help=f"nearcache, none, naive, {', '.join(PEERS)}")
     add("--reads", type=int, default=4_000_000, help="go on until so many were checked")
     add("--cycles", type=int, default=8, help="storms at least, each with a comparison after it")
@@ -28,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     add("--workers", type=int, default=usual.workers)
     add("--bound", type=float, default=usual.bound, help="link_timeout, T")
     add("--seed", type=int, default=0)
-    add("--faults", nargs="+", choices=FAULTS, default=(), help="only these")
+    add("--faults", nargs="+", choices=EVERY_FAULT, default=(), help="only these")
     add("--without", choices=SWITCHES, default="", help="switch a protection off")
     add("--expect-failure", action="store_true", help="succeed if something is found")
     add("--json", type=Path, help="write the findings there, too")

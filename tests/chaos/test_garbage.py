@@ -54,8 +54,7 @@ GARBAGE = {
     "pickle": b"\x80\x04\x95" + bytes(60),
     "zeros": bytes(64),
     "ones": b"\xff" * 64,
-    "a magic and zeros": b"nC" + bytes(62),
-    "the next version": b"nC\x02\x03\x08\0\0\0" + bytes(56),
+    "a magic and an unknown kind": b"nC\x01" + bytes(61),
     "an unknown kind": b"nC\x01\x63\x08\0\0\0" + bytes(56),
     "a size of four billion": b"nC\x01\x03\xff\xff\xff\xff" + bytes(56),
     "a size of nothing": b"nC\x01\x03\0\0\0\0" + bytes(24),
@@ -70,6 +69,18 @@ def test_garbage_is_a_counted_miss_and_is_deleted(filled, garbage):
     assert not cache.get_batch(TEXTS, M)[1].any()
     assert cache.get_stats().corrupt == len(TEXTS)
     assert len(store) == 0
+    check(cache, hits=0)
+
+
+@pytest.mark.parametrize("version", [0, 2, 255])
+def test_an_entry_of_another_version_is_a_miss_and_left_alone(filled, version):
+    """Another release wrote it, and can read it; ours takes its place when there is one."""
+    store, cache = filled
+    entry = b"nC" + bytes((version,)) + b"\x03\x08\0\0\0" + bytes(56)
+    store.edit(lambda key, value: entry)
+    assert not cache.get_batch(TEXTS, M)[1].any()
+    assert cache.get_stats().corrupt == 0
+    assert len(store) == len(TEXTS)
     check(cache, hits=0)
 
 

@@ -89,6 +89,17 @@ class TestClusterStore(StoreContract):
         assert sorted(names(stream, KEY, KEY_2, GROUP)) == sorted([KEY, GROUP, KEY_2, KEY])
         assert names(stream, KEY, KEY_2, GROUP) == []
 
+    def test_one_more_prefix_is_heard_from_the_next_pong_on(self, store, listen):
+        stream, key = listen(store), b"nc1:{more:00}:k:a"
+        commit(store, key, ONE)
+        assert names(stream, key) == []
+        stream.watch(b"nc1:{more:")
+        stream.watch(b"nc1:{more:")  # again is nothing new
+        assert names(stream, key) == []
+        store.revoke([key], LOG)
+        commit(store, KEY, ONE)
+        assert sorted(names(stream, key, KEY)) == sorted([key, KEY])
+
     def test_keys_lie_on_every_node(self, store, cluster):
         keys = [name(b"x", bucket=b"%02x" % n) for n in range(64)]
         keep(store, keys)

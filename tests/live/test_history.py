@@ -3,6 +3,8 @@
 ``python -m bench.coherence.history`` is the long form.
 """
 
+import time
+
 import pytest
 
 from live.history import Plan, check
@@ -181,6 +183,27 @@ def test_a_read_that_raises_is_counted_and_so_is_one_refused_to_a_writer(board):
     tally = Reading(board, own=True, errors=(OSError,)).reads(OSError("gone"))
     assert tally.raised == 0
     assert tally.refused > 0
+
+
+def test_a_version_that_a_server_may_have_lost_makes_nothing_stale(board):
+    reading = Reading(board)
+    reading.written(2, 0.6)
+    board.open_window(time.monotonic() - 0.7, time.monotonic() - 0.5)
+    tally = reading.reads(text_of(reading.key, 1))
+    assert (tally.stale, tally.rolled_back > 0) == (0, True)
+    assert board.may_be_lost(0)
+
+
+def test_a_version_after_the_window_does(board):
+    reading = Reading(board)
+    reading.written(2, 0.6)
+    board.open_window(time.monotonic() - 0.9, time.monotonic() - 0.7)
+    assert not board.may_be_lost(0)
+    tally = reading.reads(text_of(reading.key, 1))
+    assert (tally.stale > 0, tally.rolled_back) == (True, 0)
+    number = board.open_window(time.monotonic() - 0.65)
+    board.close_window(number)
+    assert board.may_be_lost(0)
 
 
 def test_absence_is_never_stale(board):

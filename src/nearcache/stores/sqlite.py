@@ -54,8 +54,7 @@ class SQLiteStore:
         leave. Default 4 GiB; None for no limit: nothing leaves before its time.
 
     Thread-safe. Constructing does no I/O: the file is opened, or made, at the first use. A file
-    that is found damaged is moved aside, to the same name with ``.damaged``, and a new one is begun;
-    what is in it is never deleted but by the next damaged one.
+    that is found damaged is moved aside, to its name with ``.damaged``, and a new one is begun.
     """
 
     def __init__(

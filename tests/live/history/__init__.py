@@ -10,6 +10,7 @@ readers    reads, each checked
 writers    writes, each recorded
 worker     one process
 faults     the nemesis
+groups     the nemeses of clusters and of Sentinel groups
 run        the whole, and what was found
 ========== ==================================================================
 """

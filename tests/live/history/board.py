@@ -19,7 +19,8 @@ MISSING = 1 << 60
 """The version of "nothing there": it is never too old."""
 
 _NAN = float("nan")
-_FLOATS = 8  # loss, failover, then spare
+_WINDOWS = 64
+_FLOATS = 3 + 2 * _WINDOWS  # loss, failover, how many windows, the windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,13 @@ class Board:
     started: the version whose write began last.  latest: the one that completed last.
     put: the last completed version that put a value.  source: what loaders read.
     completed: when a version's write returned without error; NaN for those that did not.
+    begun: when the key's last write began.
     unknown: when a write of the key last raised.  reads, stopped: by worker; how much it has read,
     and for how many seconds it was not running.
     """
 
     def __init__(self, path: Path, keys: int, workers: int, *, create: bool = False) -> None:
-        size = 8 * (4 * keys + keys * RING + keys + 2 * workers + _FLOATS)
+        size = 8 * (4 * keys + keys * RING + 2 * keys + 2 * workers + _FLOATS)
         if create:
             with path.open("wb") as file:
                 file.truncate(size)
@@ -110,6 +112,7 @@ class Board:
         self.source = part(keys, "q")
         self.completed = part(keys * RING, "d")
         self.unknown = part(keys, "d")
+        self.begun = part(keys, "d")
         self.reads = part(workers, "q")
         self.stopped = part(workers, "d")
         self._marks = part(_FLOATS, "d")
@@ -132,12 +135,43 @@ class Board:
     def moved_at(self, moment: float) -> None:
         self._marks[1] = moment
 
+    # Windows: what was completed within one may be lost by the server itself
+
+    def open_window(self, start: float, end: float = float("inf")) -> int:
+        """Say that what servers acknowledge from ``start`` on they may lose; return its number."""
+        number = int(self._marks[2])
+        if number == _WINDOWS:
+            message = "more failovers than a board has room for"
+            raise RuntimeError(message)
+        self._marks[3 + 2 * number], self._marks[4 + 2 * number] = start, end
+        self._marks[2] = number + 1
+        return number
+
+    def close_window(self, number: int) -> None:
+        """Say that from now on they keep it again."""
+        self._marks[4 + 2 * number] = time.monotonic()
+
+    def may_be_lost(self, key: int) -> bool:
+        """Whether the key's last completed write fell in a window, or its last write failed in one.
+
+        Then the server may have gone back to the value before: asynchronous replication.
+        """
+        latest = self.latest[key]
+        return self._in_window(self.completed[key * RING + latest % RING]) or self._in_window(
+            self.unknown[key]
+        )
+
+    def _in_window(self, moment: float) -> bool:
+        marks = self._marks
+        return any(marks[3 + 2 * n] <= moment <= marks[4 + 2 * n] for n in range(int(marks[2])))
+
     # A write: begin, then end or fail
 
     def begin(self, key: int) -> int:
         """Number a new version of the key."""
         version = self.started[key] + 1
         self.completed[key * RING + version % RING] = _NAN
+        self.begun[key] = time.monotonic()
         self.started[key] = version
         return version
 
@@ -154,17 +188,17 @@ class Board:
 
     # A read
 
-    def behind(self, key: int, version: int, start: float) -> float:
+    def behind(self, key: int, version: int, start: float, *, kept: bool = False) -> float:
         """Return for how long, when the read began, a newer version had been complete.
 
-        Negative when no newer one was.
+        Negative when no newer one was. ``kept``: versions that servers may have lost do not count.
         """
         while True:
             started = self.started[key]
             oldest = started - RING + 2  # the slot after next may be being overwritten
             for newer in range(max(version + 1, oldest), self.latest[key] + 1):
                 moment = self.completed[key * RING + newer % RING]
-                if moment == moment:
+                if moment == moment and not (kept and self._in_window(moment)):
                     break
             else:
                 return -1.0

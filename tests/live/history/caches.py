@@ -73,14 +73,14 @@ class Held:
 def nearcache(setting: Setting) -> Held:
     """nearcache: one store, three caches on it, both faces of each."""
     from live.history.unprotected import switch_off
-    from nearcache import NearCache, Options, RedisStore, SQLiteStore, StoreError
+    from nearcache import NearCache, Options, StoreError
+    from nearcache.engine.build import open_store
 
     if setting.protection:
         switch_off(setting.protection)
 
     def opened() -> Any:
-        scheme, _, path = setting.url.partition(":///")
-        return SQLiteStore(path) if scheme == "sqlite" else RedisStore(setting.url)
+        return open_store(setting.url, Options())[0]
 
     store, bare = opened(), opened()
 

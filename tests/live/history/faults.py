@@ -126,7 +126,7 @@ class Nemesis:
             self._deck = list(self._names)
             self._random.shuffle(self._deck)
         for name in list(self._deck):
-            if FAULTS[name](self, name):
+            if getattr(self, name)(name):
                 self._deck.remove(name)
                 self.counts[name] += 1
                 return

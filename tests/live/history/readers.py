@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from live.history.board import MISSING, RING, Board, Key, name_of
@@ -28,7 +29,8 @@ class Tally:
     """What some reads showed. ``stale`` counts values, ``resurrected`` those that had been
     invalidated, beyond the bound; ``unread`` own writes that the writer's cache did not show;
     ``unfresh`` reads past near (``max_staleness=0``) that were behind; ``overdue`` values served
-    later than their life and the bound allow."""
+    later than their life and the bound allow; ``rolled_back`` reads of what a server went back to
+    because it had lost what it had acknowledged."""
 
     reads: int = 0
     checked: int = 0
@@ -40,6 +42,7 @@ class Tally:
     unread: int = 0
     unfresh: int = 0
     overdue: int = 0
+    rolled_back: int = 0
     spoiled: int = 0
     raised: int = 0
     slow: int = 0
@@ -238,6 +241,8 @@ class Reader:
                 if keys[number].ttl:
                     self._check_life(number, start)
                 self.tally.reads += 1
+            if now() - previous > 0.05:
+                self._long(now() - previous)
         elif form < 0.96 and face.many is not None and self._gets:
             chosen = self._order(self._gets)[:20]
             start = now()
@@ -255,8 +260,6 @@ class Reader:
                         names[number], loaders[number], keys[number].tags
                     )
                     self._fresh(number, value, start)
-        if now() - previous > 0.05:
-            self._long(now() - previous)
 
     # What was read
 
@@ -296,11 +299,14 @@ class Reader:
             return
         self.tally.behind += 1
         self.tally.worst = max(self.tally.worst, age)
+        kept = partial(self._board.behind, number, version, start, kept=True)
         if age > self._bound:
             kind = "stale" if self._keys[number].kind == "put" else "resurrected"
+            kind = kind if kept() > self._bound else "rolled_back"
             self._violation(kind, number, self._told(version, age))
         elif self._own and self._keys[number].owner == self._worker:
-            self._violation("unread", number, self._told(version, age))
+            kind = "unread" if kept() > 0 else "rolled_back"
+            self._violation(kind, number, self._told(version, age))
 
     def _fresh(self, number: int, value: Any, start: float) -> None:
         self.tally.reads += 1
@@ -316,6 +322,9 @@ class Reader:
         # while two servers answer, an old one's copy of the stream may be read
         if start < self._board.moved_at + 0.5:
             self._behind(number, start)
+            return
+        if self._board.behind(number, version, start, kept=True) <= 0:
+            self._violation("rolled_back", number, self._told(version, age))
             return
         self.tally.worst_fresh = max(self.tally.worst_fresh, age)
         self._violation("unfresh", number, self._told(version, age))

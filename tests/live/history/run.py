@@ -14,6 +14,7 @@ from typing import Any
 from live.history.board import Board, keys_of
 from live.history.caches import Setting
 from live.history.faults import FileNemesis, Nemesis
+from live.history.groups import ClusterNemesis, SentinelNemesis
 from live.history.readers import Tally
 from live.history.worker import Orders, main
 
@@ -26,7 +27,7 @@ _ANSWER = 120.0
 class Plan:
     """What to run. It goes on until ``reads`` were checked, in at least ``cycles`` storms.
 
-    server: a kind of ``servers.KINDS``, or ``"sqlite"``.
+    server: a kind of ``servers.KINDS``, also after ``cluster:`` or ``sentinel:``; or ``"sqlite"``.
     cache: a name of ``caches.KNOWN`` or ``module:function``.  bound: T, in other processes.
     faults: names of ``faults.FAULTS``; none means all.  groups: whether it knows tags and clear.
     protection: what is switched off (``unprotected.py``), to see the checker fail.
@@ -61,6 +62,8 @@ class Findings:
     answered nothing though the store held a value (it was still left alone): slow, not wrong.
     vanished: puts that the store lost though it kept all else.  undelivered: old values that the
     store still has though their writer said, in vain then, that they are none any more.
+    rolled_back: values that a server lost after it had acknowledged them, by asynchronous
+    replication.
     """
 
     plan: Plan
@@ -73,6 +76,7 @@ class Findings:
     lost: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
     undelivered: list[str] = field(default_factory=list)
+    rolled_back: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -116,6 +120,7 @@ class Findings:
             "lost": self.lost[:50],
             "vanished": self.vanished[:50],
             "undelivered": self.undelivered[:50],
+            "rolled_back_values": self.rolled_back[:50],
             "faults": dict(sorted(self.faults.items())),
             "notes": self.notes,
             "failure": self.failure,
@@ -143,6 +148,10 @@ class Findings:
             f"resurrected            {tally.resurrected:,}",
             f"own writes not read    {tally.unread:,}",
             f"stale past near        {tally.unfresh:,} (worst {tally.worst_fresh:.3f} s)",
+            (
+                f"lost by the servers    {len(self.rolled_back)} values, "
+                f"{tally.rolled_back:,} reads of those before"
+            ),
             (
                 f"lost updates           {len(self.lost)}, vanished {len(self.vanished)}, "
                 f"undelivered {len(self.undelivered)}"
@@ -229,11 +238,16 @@ class _Run:
         keys = keys_of(plan.workers, plan.groups)
         self.board = Board(path, len(keys), plan.workers, create=True)
         setting = Setting("", bound=plan.bound, lease=plan.lease, protection=plan.protection)
-        make: Callable[..., Nemesis] = Nemesis
+        form, _, kind = plan.server.rpartition(":")
+        make: Callable[..., Nemesis] = {
+            "": Nemesis,
+            "cluster": ClusterNemesis,
+            "sentinel": SentinelNemesis,
+        }[form]
         if plan.server == "sqlite":
             make = partial(FileNemesis, path=folder / "store.db")
         self.nemesis = make(
-            plan.server,
+            kind,
             self.board,
             plan.workers,
             setting.namespace,
@@ -302,6 +316,7 @@ class _Run:
                 findings.lost += found["lost"]
                 findings.vanished += found["vanished"]
                 findings.undelivered += found["undelivered"]
+                findings.rolled_back += found["rolled_back"]
             findings.cycles += 1
             reads = sum(self.board.reads)
             passed = time.monotonic() - start

@@ -234,7 +234,8 @@ class _Worker:
         """Compare each near copy with the store, and the store with what was completed."""
         held = self.held
         found: dict[str, Any] = {"compared": 0, "missed": 0}
-        found |= {name: [] for name in ("apart", "lost", "vanished", "undelivered")}
+        names = ("apart", "lost", "vanished", "undelivered", "rolled_back")
+        found |= {name: [] for name in names}
         for key in self.keys:
             cleared = key.kind == "cleared"
             face = held.other_threads if cleared else held.threads
@@ -280,19 +281,23 @@ class _Worker:
         latest = board.latest[key.number]
         told = f"{key.name}: store {version}, complete {latest}"
         if version is not None and version < latest:
-            found["lost"].append(told)
+            what = "lost"
         elif version is not None and version < board.started[key.number]:
-            found["undelivered"].append(f"{told}, begun {board.started[key.number]}")
+            what = "undelivered"
+            told += f", begun {board.started[key.number]}"
         elif (
             version is None
             and key.kind == "put"
             and not key.ttl
             and latest
             and latest == board.put[key.number] == board.started[key.number]
-            and board.lost_at < board.completed[key.number * 512 + latest % 512]
+            and board.lost_at < board.begun[key.number]  # not while all was being lost
             and board.unknown[key.number] < began
         ):
-            found["vanished"].append(told)
+            what = "vanished"
+        else:
+            return
+        found["rolled_back" if board.may_be_lost(key.number) else what].append(f"{what}: {told}")
 
     def _in_loop(self, function: Callable[..., Any]) -> Callable[..., Any]:
         loop = self._loop_of_peer

@@ -1,0 +1,1 @@
+"""What holds for long: ``python -m bench.soak``."""
