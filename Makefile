@@ -71,6 +71,12 @@ history: .venv-bench/.installed servers
 	for kind in valkey-9.1 redis-8.2 redis-7.0 redis-6.2 sqlite; do \
 		PYTHONPATH=. .venv-bench/bin/python -m bench.coherence.history --server $$kind; done
 
+soak: .venv-bench/.installed servers
+	PYTHONPATH=.:tests .venv-bench/bin/python -m bench.soak $(if $(SHORT),--short)
+
+fuzz: .venv-fuzz/.installed
+	PYTHONPATH=src:tests .venv-fuzz/bin/python -m fuzz --inputs $(or $(INPUTS),1e6)
+
 # Not part of `make test`: it asks an index for known vulnerabilities. The rules of bandit that can be
 # decided by reading alone are ruff's S rules, which `make lint` runs offline.
 audit: .venv-audit/.installed
@@ -80,7 +86,7 @@ audit: .venv-audit/.installed
 servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched
 venv: .venv/.test servers
 
-.venv/bin/python .venv-bench/bin/python .venv-audit/bin/python: %/bin/python:
+.venv/bin/python .venv-bench/bin/python .venv-audit/bin/python .venv-fuzz/bin/python: %/bin/python:
 	@[ -n '$(PYTHON)' ] || { echo 'nearcache needs Python 3.11 or newer' >&2; exit 1; }
 	$(call venv,$*,$(PYTHON))
 
@@ -105,6 +111,10 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 	.venv-bench/bin/python $(PIP) install -e '.[redis,cli]' -r bench/requirements.txt
 	@touch $@
 
+.venv-fuzz/.installed: pyproject.toml $(NATIVE) | .venv-fuzz/bin/python
+	.venv-fuzz/bin/python $(PIP) install -e '.[redis,msgpack]' atheris==3.0.0 msgspec pydantic
+	@touch $@
+
 .venv-audit/.installed: pyproject.toml | .venv-audit/bin/python
 	.venv-audit/bin/python $(PIP) install -e '.[all]' 'bandit>=1.9' 'pip-audit>=2.10'
 	@touch $@
@@ -124,6 +134,6 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-3.* .venv-bench .venv-audit .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf .venv .venv-3.* .venv-bench .venv-audit .venv-fuzz .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		build dist src/*.egg-info src/nearcache/near/_native.c src/nearcache/near/_native*.so
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -292,8 +292,10 @@ class Cluster(_Group):
         """Within, a slot is on its way and half of its keys have moved; after, it has moved."""
         with _Move(self, slot, self.owner_of(slot), to, self.primaries) as move:
             move.keys(most=int(move.source.ask("CLUSTER", "COUNTKEYSINSLOT", slot)) // 2)
-            yield
-            move.keys()
+            try:
+                yield
+            finally:
+                move.keys()
 
     def wires(self) -> dict[int, Any]:
         """A client for each node that lives, by port; kept open until ``stop``."""
@@ -402,14 +404,15 @@ class SentinelGroup(_Group):
         self.sentinels: list[_Sentinel] = []
         try:
             self.servers.append(Node(kind, *_SYNC, *args))
-            self._first = self.servers[0]
-            follow = ("--replicaof", "127.0.0.1", str(self._first.port))
+            first = self.servers[0]
             for _ in range(replicas):
-                self.servers.append(Node(kind, *_SYNC, *args, *follow))
+                self.servers.append(Node(kind, *_SYNC, *args))
+                # by command: one that was promoted and is restarted is a primary still
+                self.servers[-1].ask("REPLICAOF", "127.0.0.1", first.port)
             settings = (
-                f"sentinel monitor {service} 127.0.0.1 {self._first.port} {sentinels // 2 + 1}",
+                f"sentinel monitor {service} 127.0.0.1 {first.port} {sentinels // 2 + 1}",
                 f"sentinel down-after-milliseconds {service} {int(down_after * 1000)}",
-                f"sentinel failover-timeout {service} {int(down_after * 5000)}",
+                f"sentinel failover-timeout {service} {int(down_after * 2000)}",
             )
             for _ in range(sentinels):
                 self.sentinels.append(_Sentinel(kind, settings))
@@ -475,6 +478,11 @@ class SentinelGroup(_Group):
     def until_sound(self) -> None:
         """Wait for ``is_sound``."""
         wait_until(lambda: self.is_sound, self)
+
+    @property
+    def failovers(self) -> int:
+        """How often the Sentinels have followed another primary."""
+        return max(each.log.count("+switch-master") for each in self.sentinels)
 
     def kill_primary(self) -> Node:
         """SIGKILL the primary; return it."""

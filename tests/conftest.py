@@ -77,6 +77,18 @@ def own_server() -> Iterator[Callable[..., Server]]:
         server.stop()
 
 
+@pytest.fixture(autouse=True)
+def _a_busy_machine_is_no_outage(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wait longer for servers than caches do: the suite keeps the machine busy, and counts loads.
+
+    ``@pytest.mark.impatient`` for tests about stores that do not answer.
+    """
+    if request.node.get_closest_marker("impatient") is None and _engine_module() is not None:
+        monkeypatch.setattr("nearcache.stores.timer._LEAST", 0.2)
+
+
 # After every test
 
 _broken: "weakref.WeakSet[object]" = weakref.WeakSet()

@@ -152,6 +152,30 @@ def test_the_check_of_names_sees_what_is_missing():
         assert not exists(name, known), name
 
 
+# -- docs/concepts/failure.md --------------------------------------------------------------------
+
+FAILURES = REPO / "docs" / "concepts" / "failure.md"
+TEST = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
+
+
+def failures() -> list[str]:
+    """The rows of the table of what happens when."""
+    text = FAILURES.read_text("utf-8").partition("## What happens when")[2].partition("\n## ")[0]
+    return [line for line in text.splitlines() if line.startswith("| ")][1:]
+
+
+def test_every_row_of_what_happens_when_names_its_tests():
+    assert len(failures()) > 30
+    for row in failures():
+        assert TEST.search(row.rsplit("|", 2)[1]), row
+
+
+def test_every_test_that_is_named_there_exists():
+    for path, name in TEST.findall(FAILURES.read_text("utf-8")):
+        source = (REPO / "tests" / path).read_text("utf-8")
+        assert re.search(rf"^ *(?:async )?def {name}\(", source, re.MULTILINE), f"{path}::{name}"
+
+
 def test_blocks_are_found_with_their_lines(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# x\n```python\na = 1\n```\n```\nno\n```\n- y\n  ```python\n  b = 2\n  ```\n")

@@ -142,6 +142,9 @@ class ScriptedIO:
         await pause(lambda: work.task.done, patience=seconds or 0.0)
         return work.task.done
 
+    def leave(self, work):
+        """It goes on."""
+
     async def wait(self, flight, ready, seconds=None):
         await pause(ready, patience=seconds or 0.0)
         return True

@@ -6,6 +6,7 @@ value says whose it is.
 """
 
 import asyncio
+import ctypes
 import gc
 import random
 import threading
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from embedders import same, vectors
-from nearcache import EmbeddingCache, NearCache
+from nearcache import EmbeddingCache, NearCache, Options
 from nearcache.errors import CacheError, StoreError
 
 __all__ = ["Held", "Load", "held_now"]
@@ -35,9 +36,13 @@ _TURN = 200  # operations between two looks at the clock
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds at one moment. Units: bytes."""
+    """What a process holds at one moment. Units: bytes.
+
+    ``used`` is the memory without what the C library has free and does not give back.
+    """
 
     memory: int
+    used: int
     near: int
     threads: int
     tasks: int
@@ -54,14 +59,10 @@ class Load:
 
     def __init__(self, urls: Sequence[str], budget: int) -> None:
         each = budget // (2 * len(urls))
-        self.values = [
-            NearCache[str, Any](url, namespace="soak", max_entries=10**6, max_bytes=each, ttl=60.0)
-            for url in urls
-        ]
-        self.rows = [
-            EmbeddingCache(url, namespace="soak-rows", max_entries=10**6, max_bytes=each)
-            for url in urls
-        ]
+        options = Options(store_timeout=2.0)  # a busy machine is not what is looked for here
+        room: dict[str, Any] = {"max_entries": 10**6, "max_bytes": each, "options": options}
+        self.values = [NearCache[str, Any](u, namespace="soak", ttl=60.0, **room) for u in urls]
+        self.rows = [EmbeddingCache(url, namespace="soak-rows", **room) for url in urls]
         self.budget = budget
         self.counts: Counter[str] = Counter()
         self._keys = 5 * each // _LONGEST  # more than may be near, so that some always leave
@@ -226,7 +227,7 @@ class Load:
         elif what < 0.9:
             (text, *_) = self._some(chosen)
             cache.put(text, self._vectors[text], _MODEL)
-        elif what < 0.9995:
+        elif what < 0.9999:
             cache.invalidate(self._some(chosen)[0], _MODEL)
         else:
             cache.invalidate_by_model(_MODEL)
@@ -280,8 +281,10 @@ def held_now(load: Load | None, loop: asyncio.AbstractEventLoop | None = None) -
     if loop is not None:
         with suppress(RuntimeError):  # the set of tasks changed meanwhile
             tasks = len(asyncio.all_tasks(loop))
+    memory = _memory()
     return Held(
-        memory=_memory(),
+        memory=memory,
+        used=memory - _free(),
         near=sum(engine.near.used_bytes for engine in engines),
         threads=threading.active_count(),
         tasks=tasks,
@@ -289,6 +292,26 @@ def held_now(load: Load | None, loop: asyncio.AbstractEventLoop | None = None) -
         flights=sum(len(engine.flights) for engine in engines),
         operations=0 if load is None else load.counts["operations"],
     )
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+def _free() -> int:
+    """Return the bytes that the C library keeps free; 0 where it does not say."""
+    try:
+        ask = ctypes.CDLL("libc.so.6").mallinfo2
+    except (OSError, AttributeError):
+        return 0
+    ask.restype = _Mallinfo
+    return int(ask().fordblks)
 
 
 def _memory() -> int:

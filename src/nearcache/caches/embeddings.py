@@ -212,7 +212,7 @@ class EmbeddingCache:
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, miss, load, evict, invalidate, store_error. A callback that raises is logged,
+        Events: hit, miss, load, evict, invalidate, store_error, breaker. A callback that raises is logged,
         never felt.
         """
         return self.blocking_twin.subscribe(callback)

@@ -231,7 +231,7 @@ def test_a_pickled_view_is_the_same_view(tmp_path):
 
 def test_a_store_object_travels_with_its_options():
     store = pickle.loads(pickle.dumps(RedisStore("redis://:s3cret@host:1/2", timeout=7.0)))
-    assert store._fixed_timeout == 7.0
+    assert store.patience() == 7.0
 
 
 def test_what_cannot_travel_says_so(one_server):

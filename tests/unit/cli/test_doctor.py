@@ -5,9 +5,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from embedders import M, Model
+from nearcache import EmbeddingCache, MemoryStore
 from nearcache.cli import doctor
 from nearcache.cli.app import app
 from nearcache.near import pick
+from nearcache.testing import ChaosStore
 
 
 def told(*options, status=0):
@@ -64,3 +67,39 @@ def test_a_missing_redis_client_is_a_warning_with_its_cure(monkeypatch):
 def test_a_failed_check_is_exit_status_1(monkeypatch):
     monkeypatch.setattr(doctor, "_near", lambda: doctor.Check("near tier", "fail", "broken"))
     assert "broken" in told(status=1)
+
+
+def test_a_store_that_is_named_is_asked(one_server):
+    found = {c["name"]: c for c in json.loads(told("--json", "--store", one_server.url))["checks"]}
+    assert found["store"]["status"] == "ok"
+    assert one_server.url.rsplit(":", 1)[1].split("/")[0] in found["store"]["detail"]
+
+
+def test_a_store_that_is_not_there_is_a_failure_with_its_cure():
+    out = told("--store", "redis://:secret@127.0.0.1:1", status=1)
+    assert "fail  store" in out
+    assert "Check that it runs" in out
+    assert "secret" not in out
+
+
+def test_a_url_of_no_store_is_a_failure_with_its_cure():
+    assert "Correct the URL" in told("--store", "nowhere://", status=1)
+
+
+def test_a_program_hears_of_what_waits_for_its_store():
+    store = ChaosStore(MemoryStore())
+    with EmbeddingCache(store) as cache:
+        embed = cache.wrap(Model(), M)
+        embed("first")
+        (check,) = doctor._caches()
+        assert (check.status, check.cure) == ("ok", "")
+        store.fail()
+        embed("second")
+        cache.invalidate("first", M)
+        (check,) = doctor._caches()
+        assert check.status == "warn"
+        assert "the breaker is open" in check.detail
+        assert "1 invalidations and 1 loads wait" in check.detail
+        assert "keep this process alive" in check.cure
+        store.calm()
+    assert doctor._caches() == []
