@@ -184,7 +184,8 @@ class ClusterStore(RedisStore):
     def _ask(self, commands: Sequence[Command], *, writes: bool = False) -> list[Any]:
         wanted = [_Wanted(command) for command in commands]
         end: float | None = None
-        for _ in range(_ROUNDS):
+        rounds = 0
+        while rounds < _ROUNDS:
             left = [one for one in wanted if one.reply is _NOTHING]
             if not left:
                 return [one.reply for one in wanted]
@@ -198,6 +199,8 @@ class ClusterStore(RedisStore):
                 if now > end:
                     break
                 time.sleep(_PAUSE)  # a slot is moving key by key, and says nothing when it has
+            else:
+                rounds += 1
         msg = f"{self.address} is moving slots that were asked for; ask again in a moment"
         busy = StoreError(msg)
         busy.is_over = True
