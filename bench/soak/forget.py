@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.machine import log
 from bench.report import Judged, Report, Table
+from bench.soak.long import LongReport
 from nearcache import EmbeddingCache, NearCache
 from servers import Server
 
@@ -23,7 +24,7 @@ _LOOK = 0.0005
 def run(*, quick: bool) -> Report:
     """Forget a tag, a model and all, near and in each store."""
     count = 10_000 if quick else 100_000
-    report = Report("forget", f"A group of {count:,} entries is forgotten", quick)
+    report = LongReport("forget", f"A group of {count:,} entries is forgotten", quick)
     table = Table(
         "Another thread reads a key of another group all the while",
         ("what", "store", "forgotten in ms", "a hit before: median µs", "longest ms",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.machine import log
 from bench.report import Judged, Report, Table
+from bench.soak.long import LongReport
 from soak.damage import ENDS, damage, make_file
 from soak.kills import kill_writers
 
@@ -18,7 +19,7 @@ _FILES = 5
 
 def run(*, kills: int, damages: int, quick: bool) -> Report:
     """Kill so many writers, over several new files; damage so many copies of files."""
-    report = Report("sqlite-kills", "SQLite: killed writers, damaged files", quick)
+    report = LongReport("sqlite-kills", "SQLite: killed writers, damaged files", quick)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         _kill(report, Path(folder), kills)
         _damage(report, Path(folder), damages)

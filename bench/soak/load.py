@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.machine import log
 from bench.report import Judged, Report, Table
+from bench.soak.long import LongReport
 from servers import Server
 from soak.mixed import Held, Load, held_now
 
@@ -27,7 +28,7 @@ def run(*, minutes: float, quick: bool) -> Report:
     """Load a Valkey and an SQLite file at once, for so long."""
     with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL("libc.so.6").mallopt(_ARENA_MAX, _ARENAS)
-    report = Report("soak", f"{minutes:g} minutes of mixed load", quick)
+    report = LongReport("soak", f"{minutes:g} minutes of mixed load", quick)
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         Server("valkey-9.1", "--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru") as server,
@@ -87,8 +88,8 @@ def _soak(report: Report, urls: Sequence[str], seconds: float) -> None:
     _until_none(lambda: held_now(None).threads - before.threads)
     after, base, samples = held_now(None), seen.base, seen.samples
     table = Table(
-        "Held", ("second", "operations", "memory MB", "in use MB", "near MB", "threads", "tasks", "files",
-                 "flights")
+        "Held", ("second", "operations", "memory MB", "in use MB", "near MB", "threads", "tasks",
+                 "files", "flights")
     )  # fmt: skip
     step = max(1, len(samples) // 20)
     for at, held in samples[::step]:

@@ -12,7 +12,13 @@ from fuzz.harness import TARGETS, inputs
 from nearcache.codecs import envelope, values
 from nearcache.keys import ValueKeys
 
-COUNTS = {"sqlite": 50, "replies": 200, "stream": 100, "urls": 300}  # the slow ones
+COUNTS = {
+    "sqlite": 50,
+    "topology": 100,
+    "stream": 100,
+    "replies": 200,
+    "urls": 200,
+}  # the slow ones
 MOST = 1500
 
 

@@ -36,6 +36,7 @@ KEYS = ["a", "b", ("c", b"d")]
 PLACES = [(view, key) for view in ("", "view") for key in KEYS]
 TAGS = ["t", "u"]
 TTLS = [..., None, 10.3, 50.7]
+PATIENCE = 0.5  # seconds that a put waits which failed; and no real server takes so long
 LEASE = 0.2  # seconds that a load waits for one whose claim was executed and not heard
 # under a clock that jumps, what is near stays verified
 OPTIONS = Options(link_timeout=1e9, lease=LEASE)
@@ -408,7 +409,7 @@ def test_with_an_sqlite_file(tmp_path):
         def open(self) -> tuple[Any, Any]:
             SQLiteMachine.count += 1
             path = tmp_path / f"{SQLiteMachine.count}.db"
-            return SQLiteStore(path, timeout=30.0), SQLiteStore(path, timeout=30.0)
+            return SQLiteStore(path, timeout=PATIENCE), SQLiteStore(path, timeout=PATIENCE)
 
     played(SQLiteMachine, max(2, EXAMPLES // 4))
 
@@ -416,7 +417,7 @@ def test_with_an_sqlite_file(tmp_path):
 def test_with_a_server(one_server):
     class ServerMachine(CacheMachine):
         def open(self) -> tuple[Any, Any]:
-            one_server.flush()  # and no failure but those of the test
-            return tuple(RedisStore(one_server.url, timeout=30.0) for _ in range(2))
+            one_server.flush()
+            return tuple(RedisStore(one_server.url, timeout=PATIENCE) for _ in range(2))
 
     played(ServerMachine, max(2, EXAMPLES // 4))

@@ -65,6 +65,7 @@ class Load:
         self.rows = [EmbeddingCache(url, namespace="soak-rows", **room) for url in urls]
         self.budget = budget
         self.counts: Counter[str] = Counter()
+        self._broken: list[BaseException] = []
         self._keys = 5 * each // _LONGEST  # more than may be near, so that some always leave
         self._texts = [f"text {n}" for n in range(int(1.1 * each / (4 * _DIMENSION)))]
         self._vectors = dict(zip(self._texts, vectors(self._texts, _DIMENSION), strict=True))
@@ -84,12 +85,12 @@ class Load:
         """Load the caches, and look at what is held now and then."""
         end = time.monotonic() + seconds
         workers = [
-            threading.Thread(target=self._thread, args=(work, end, n))
+            threading.Thread(target=self._kept, args=(self._thread, work, end, n))
             for works in (self._of_values(), self._of_rows())
             for work in works
             for n in range(_THREADS)
         ]
-        workers.append(threading.Thread(target=lambda: asyncio.run(self._tasks(end))))
+        workers.append(threading.Thread(target=self._kept, args=(self._on_a_loop, end)))
         for worker in workers:
             worker.start()
         started = time.monotonic()
@@ -99,6 +100,8 @@ class Load:
         for worker in workers:
             worker.join(120.0)
             assert not worker.is_alive(), "a worker hangs"
+        if self._broken:
+            raise self._broken[0]
 
     def fill(self) -> None:
         """Put more into every cache than it may keep."""
@@ -143,6 +146,17 @@ class Load:
                     self.counts["failed loads"] += 1
                 except CacheError as error:
                     self._raised(error)
+
+    def _kept(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do work; what it raises is raised when all is over."""
+        try:
+            work(*arguments)
+        except BaseException as error:
+            self._broken.append(error)
+            raise
+
+    def _on_a_loop(self, end: float) -> None:
+        asyncio.run(self._tasks(end))
 
     async def _tasks(self, end: float) -> None:
         self._loop = asyncio.get_running_loop()

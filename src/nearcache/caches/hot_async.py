@@ -404,8 +404,8 @@ class AsyncHotMemoryCache(Generic[V]):
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, miss, load, evict, invalidate, store_error, breaker, link. A callback that raises is
-        logged, never felt.
+        Events: hit, miss, load, evict, invalidate, store_error, breaker, link. A callback that
+        raises is logged, never felt.
         """
         return self._cache.subscribe(callback)
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Literal
 
 import redis
@@ -49,7 +50,7 @@ from nearcache.stores.redis_wire import (
 __all__ = ["ClusterStore"]
 
 _NOTHING = object()
-_ROUNDS = 16  # redirections that one command follows
+_LEAST_ROUNDS = 4  # a script's text, a redirection or two: however slow each was
 _LEAST_PATIENCE = 0.05  # seconds that a slot which is moving is asked again
 _PAUSE = 0.002
 _BITS = 32  # of a scan's cursor: the fingerprint of the topology, and which node
@@ -184,8 +185,7 @@ class ClusterStore(RedisStore):
     def _ask(self, commands: Sequence[Command], *, writes: bool = False) -> list[Any]:
         wanted = [_Wanted(command) for command in commands]
         end: float | None = None
-        rounds = 0
-        while rounds < _ROUNDS:
+        for rounds in count(1):
             left = [one for one in wanted if one.reply is _NOTHING]
             if not left:
                 return [one.reply for one in wanted]
@@ -193,14 +193,12 @@ class ClusterStore(RedisStore):
             for one in left:
                 by_node[one.asking or self._owner(_slot(one.command))].append(one)
             self._exchange(by_node, writes=writes)
+            now = time.monotonic()
+            end = end or now + max(self.patience(), _LEAST_PATIENCE)
+            if now > end and rounds > _LEAST_ROUNDS:
+                break
             if any(one.waits for one in left):
-                now = time.monotonic()
-                end = end or now + max(self.patience(), _LEAST_PATIENCE)
-                if now > end:
-                    break
                 time.sleep(_PAUSE)  # a slot is moving key by key, and says nothing when it has
-            else:
-                rounds += 1
         msg = f"{self.address} is moving slots that were asked for; ask again in a moment"
         busy = StoreError(msg)
         busy.is_over = True

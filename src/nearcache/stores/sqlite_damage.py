@@ -118,6 +118,9 @@ def locked(path: Path, seconds: float, *, alone: bool) -> Iterator[None]:
         _lock(folder, path, seconds, alone=alone)
         yield
     finally:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(folder, fcntl.LOCK_UN)  # a fork may have copied the descriptor
         os.close(folder)
 
 

@@ -94,11 +94,10 @@ class SQLiteFile:
 
     def now(self) -> float:
         """Return the file's time."""
-        if self._clock_start is None:
+        while (start := self._clock_start) is None:  # another thread may let go of the file again
             with self.connection():
                 pass  # opening reads the clock
-        assert self._clock_start is not None, "set when the file is opened"
-        return self._clock_start + _steady()
+        return start + _steady()
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -149,8 +148,9 @@ class SQLiteFile:
         """
         if self._place is None:
             return
+        before = self._size  # read first: a file that others let grow meanwhile was not cut
         place, size = self._found()
-        if place == self._place and size >= self._size:
+        if place == self._place and size >= before:
             self._size = size
             return
         with self._setup:

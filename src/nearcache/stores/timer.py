@@ -2,8 +2,7 @@
 
 Source: RFC 6298 (smoothed round trip, variation, doubling after a time-out). What is farther away
 gets a larger margin. What is long takes time to travel: large requests are measured by the byte,
-and wait longer. A store that a busy neighbour holds up now and then is not down: how long it was
-held up becomes the margin, for a while.
+and wait longer.
 """
 
 import threading
@@ -17,8 +16,6 @@ LONG = 65_536
 _FIRST = 1.0  # before the first answer nobody knows how far it is
 _LEAST = 0.05
 _MARGIN_OF_FAR, _MOST_OF_FAR = 8, 0.5  # what is farther away varies more: by round trips
-_HELD_UP = 1.0  # who answers again within this was not down
-_MOST_HELD_UP, _REMEMBERED = 0.4, 30.0
 _MOST = 5.0
 _LONGEST_TRY = 1.0  # a server that came back is to be found soon
 _FIRST_COST = 1e-7  # seconds per byte: 80 Mbit/s, until long messages were measured
@@ -36,11 +33,9 @@ class RoundTripTimer:
         "_cost",
         "_doubled_at",
         "_fixed",
-        "_held_up",
-        "_held_up_until",
         "_lock",
         "_mean",
-        "_silent_since",
+        "_silent",
         "_spread",
         "_timeout",
         "_under_way",
@@ -55,9 +50,7 @@ class RoundTripTimer:
         self._cost = _FIRST_COST
         self._timeout = _FIRST if fixed is None else fixed
         self._doubled_at = 0.0
-        self._silent_since: float | None = None
-        self._held_up = 0.0
-        self._held_up_until = 0.0
+        self._silent = False
         self.heard = 0.0
         """When (monotonic) a part of a long answer came last, whoever gets it."""
 
@@ -91,8 +84,7 @@ class RoundTripTimer:
     def answered(self, seconds: float, size: int = 0) -> None:
         """Learn from the beginning of an answer to a request of ``size`` bytes."""
         with self._lock:
-            if self._silent_since is not None or self._held_up:
-                self._learn_of_stalls()
+            self._silent = False
             if size >= LONG:
                 cost = max(0.0, seconds - self.usual) / size
                 # it follows the slowest at once, and comes down by and by
@@ -109,17 +101,7 @@ class RoundTripTimer:
     def _measured(self) -> float:
         mean = self._mean or 0.0
         far = min(_MARGIN_OF_FAR * mean, _MOST_OF_FAR)
-        return min(_MOST, max(_LEAST, mean + max(4 * self._spread, far, self._held_up)))
-
-    def _learn_of_stalls(self) -> None:
-        """Take the time until a first answer after silence for a margin, unless it was long."""
-        now = time.monotonic()
-        silent, self._silent_since = self._silent_since, None
-        if silent is not None and now - silent < _HELD_UP:
-            self._held_up = min(_MOST_HELD_UP, max(self._held_up, 1.5 * (now - silent)))
-            self._held_up_until = now + _REMEMBERED
-        elif now > self._held_up_until:
-            self._held_up = 0.0
+        return min(_MOST, max(_LEAST, mean + max(4 * self._spread, far)))
 
     def timed_out(self, asked: float | None = None, size: int = 0) -> None:
         """Wait longer, until an answer comes, if this was asked after another had timed out.
@@ -135,8 +117,8 @@ class RoundTripTimer:
             self._doubled_at = now
             if size >= LONG:
                 self._cost *= 2
-            if self._silent_since is None:
-                self._silent_since = asked
+            first, self._silent = not self._silent, True
+            if first:
                 return
             least = _FIRST if self._mean is None else self._measured()
             self._timeout = max(least, min(_LONGEST_TRY, 2 * self._timeout))

@@ -498,6 +498,7 @@ def test_the_first_answer_is_waited_for_longer_than_any_healthy_server_takes():
     assert RoundTripTimer().timeout >= 1
 
 
+@pytest.mark.impatient
 def test_quick_answers_bring_the_time_out_down_to_its_floor():
     timer = RoundTripTimer()
     for _ in range(50):
@@ -524,6 +525,7 @@ def test_an_answer_that_is_late_once_does_not_make_it_forget():
     assert timer.timeout == pytest.approx(steady, rel=0.5)
 
 
+@pytest.mark.impatient
 def test_every_further_time_out_doubles_it_up_to_a_bound_and_an_answer_ends_that():
     timer = RoundTripTimer()
     for _ in range(50):

@@ -20,7 +20,7 @@ def test_what_is_special_in_a_pattern_is_escaped():
 def test_leases_come_first_and_then_the_values():
     value, lease = b"nc1:{a:00}:k:tx.", b"nc1:{a:00}:k:tx.:lease"
     asked = []
-    cursor, replies = 0, [(b"7", [lease]), (b"0", []), (b"9", [value, lease]), (b"0", [b"other"])]
+    cursor, replies = 0, [[b"7", [lease]], [b"0", []], [b"9", [value, lease]], [b"0", [b"other"]]]
     found = []
     for reply in replies:
         asked.append(scan_command(START, cursor, 1, leases=True)[1:4:2])
@@ -33,9 +33,9 @@ def test_leases_come_first_and_then_the_values():
 
 
 def test_without_leases_it_is_one_scan():
-    cursor, _ = scanned(START, 0, (b"7", []), leases=False)
+    cursor, _ = scanned(START, 0, [b"7", []], leases=False)
     assert scan_command(START, cursor, 1, leases=False)[1] == b"7"
-    assert scanned(START, cursor, (b"0", []), leases=False)[0] == 0
+    assert scanned(START, cursor, [b"0", []], leases=False)[0] == 0
 
 
 def test_a_touch_says_how_long_and_what_will_do():

@@ -3,10 +3,13 @@
 What a cache makes of such files: tests/chaos/test_sqlite_faults.py.
 """
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,7 +17,7 @@ from nearcache.errors import StoreUnavailable
 from nearcache.stores import sqlite_rows as rows
 from nearcache.stores.base import EVERYTHING
 from nearcache.stores.sqlite import SQLiteStore
-from nearcache.stores.sqlite_damage import Journal, StoreDamaged, looks_ours, move_aside
+from nearcache.stores.sqlite_damage import Journal, StoreDamaged, locked, looks_ours, move_aside
 from nearcache.testing.contracts.stores import GROUPS, LOG, NEW, OLD, at_once
 
 
@@ -123,6 +126,15 @@ def test_what_nobody_writes_there_is_damage(path, store, statement):
     later.close()
 
 
+def test_a_damaged_file_that_may_only_be_read_stays(path, store):
+    store.fetch([], GROUPS)
+    alter(path, "UPDATE epochs SET token = 7")
+    store._file.read_only = True
+    with pytest.raises(StoreUnavailable, match="cannot be moved"):
+        store.fetch([], GROUPS)
+    assert path.exists()
+
+
 def test_a_value_of_another_type_is_found_corrupt_by_who_decodes_it(path, store):
     alter(path, "UPDATE entries SET value = CAST(x'ff00fe' AS TEXT)")
     assert store.fetch([b"a"], []).values == [b"\xff\x00\xfe"]
@@ -165,6 +177,37 @@ def test_a_crowd_of_threads_leaves_a_few_connections_open(store):
     assert len(store._file._idle) <= 16
 
 
+def test_a_file_that_grows_while_it_is_looked_at_was_not_cut(store, monkeypatch):
+    file, found = store._file, store._file._found
+
+    def late():
+        place, size = found()
+        file._size = size + 8192  # another thread looked later, and went on first
+        return place, size
+
+    monkeypatch.setattr(file, "_found", late)
+    place = file._place
+    store.fetch([b"a"], [])
+    assert file._place == place
+
+
+def test_the_time_is_told_even_where_the_file_is_let_go_of_meanwhile(store, monkeypatch):
+    file, connection, times = store._file, store._file.connection, []
+
+    @contextmanager
+    def lets_go():
+        with connection() as db:
+            yield db
+        times.append(1)
+        if len(times) == 1:
+            file._let_go()
+
+    monkeypatch.setattr(file, "connection", lets_go)
+    file._let_go()
+    assert store.now() > 0
+    assert len(times) == 2
+
+
 def test_a_file_that_another_one_took_the_place_of_is_no_damage(path, store):
     with store._file.connection() as db:
         db.execute("SELECT 1")
@@ -176,3 +219,17 @@ def test_a_file_that_another_one_took_the_place_of_is_no_damage(path, store):
     assert not path.with_name("x.db.damaged").exists()
     with pytest.raises(StoreUnavailable, match="moved or removed"), store._file.writer(1.0):
         path.unlink()
+
+
+def test_a_fork_does_not_keep_the_folder_locked(path):
+    with locked(path, 1.0, alone=True):
+        process = os.fork()
+        if not process:
+            signal.pause()
+            os._exit(0)
+    try:
+        with locked(path, 1.0, alone=True):
+            pass
+    finally:
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)

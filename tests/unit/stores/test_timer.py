@@ -80,6 +80,7 @@ def test_who_may_be_behind_a_long_request_waits_for_it_too():
 # -- what does not come --------------------------------------------------------------------------
 
 
+@pytest.mark.impatient
 def test_many_that_waited_at_the_same_time_are_one_time_out(clock):
     timer = measured(0.001)
     before, asked = timer.timeout, clock()
@@ -101,29 +102,6 @@ def test_a_try_is_never_much_longer_than_a_second_for_it_is_to_find_the_store_ag
         clock.advance(2)
         timer.timed_out(asked)
     assert timer.timeout <= 1.0
-
-
-def test_a_store_that_a_neighbour_holds_up_gets_the_time_that_took_for_a_while(clock):
-    timer = measured(0.001)
-    quiet = timer.timeout
-    asked = clock()
-    clock.advance(0.25)
-    timer.timed_out(asked)
-    timer.answered(0.001)
-    assert timer.timeout >= 0.25
-    clock.advance(60)
-    timer.answered(0.001)
-    timer.answered(0.001)
-    assert timer.timeout == pytest.approx(quiet)
-
-
-def test_an_outage_is_no_hold_up(clock):
-    timer = measured(0.001)
-    quiet, asked = timer.timeout, clock()
-    clock.advance(5)
-    timer.timed_out(asked)
-    timer.answered(0.001)
-    assert timer.timeout == pytest.approx(quiet)
 
 
 def test_after_a_fork_nothing_is_under_way():
