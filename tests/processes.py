@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from embedders import until
+from nearcache.stores import timer
 
 __all__ = [
     "HANG",
@@ -94,6 +95,8 @@ def calls(folder: Path) -> Counter[str]:
 
 def perform(tasks: dict[str, Any]) -> None:
     """Run the task of the command line: ``python script.py TASK URL FOLDER …``."""
+    # as in the tests' own process: the suite keeps the machine busy, and some count what is asked
+    timer._LEAST = 0.5
     task, *arguments = sys.argv[1:]
     tasks[task](*arguments)
 

@@ -299,7 +299,8 @@ def _decode(data: bytes, deepest: int = _DEEPEST_KEY) -> Key:
             if part[:2] == b"t(":
                 parts.append(_decode(_TUPLE + part[2:-1], deepest - 1))
             else:
-                parts.append(_decode(_ESCAPED.sub(rb"\g<1>", part)))
+                plain = _ESCAPED.sub(rb"\g<1>", part)
+                parts.append(_decode(plain, 0))  # a tuple would be in brackets
             start = at + 1
         at += 1
     return tuple(parts)

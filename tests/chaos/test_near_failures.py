@@ -504,3 +504,43 @@ def test_a_file_that_somebody_writes_for_long_is_a_slow_store_and_no_error(near,
     other = NearCache(f"sqlite:///{path}", namespace=SPACE)
     assert other.get("key") is None
     other.close()
+
+
+class SlowAnswers(MemoryStore):
+    """A put whose answer is under way until ``go``; a revoke that gets none while ``down``."""
+
+    def __init__(self):
+        super().__init__()
+        self.done, self.go, self.slow, self.down = threading.Event(), threading.Event(), True, False
+
+    def put(self, *arguments):
+        found = super().put(*arguments)
+        if self.slow:
+            self.done.set()
+            self.go.wait()
+        return found
+
+    def revoke(self, *arguments):
+        if self.down:
+            msg = "no answer"
+            raise StoreTimeout(msg)
+        return super().revoke(*arguments)
+
+
+def test_what_is_forgotten_while_the_answer_to_its_put_is_under_way_stays_forgotten():
+    store = SlowAnswers()
+    with NearCache(store, namespace="tests") as cache, NearCache(store, namespace="tests") as other:
+        put = threading.Thread(target=cache.put, args=("key", "value"))
+        put.start()
+        store.done.wait()
+        store.slow = False
+        assert other.get("key") == "value"  # and its reader asks us to forget it
+        store.down = True
+        cache.invalidate("key")
+        store.go.set()
+        put.join()
+        assert cache.get_stats().undelivered == 1
+        store.down = False
+        until(lambda: cache.get_stats().undelivered == 0)
+        until(lambda: other.get("key") is None)
+        assert cache.get("key") is None

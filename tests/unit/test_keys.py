@@ -12,6 +12,7 @@ from nearcache.keys import (
     EmbeddingModel,
     KeySpace,
     ModelKeys,
+    ValueKeys,
     content_digest,
     content_digests,
     hash_content,
@@ -237,3 +238,9 @@ def test_a_namespace_too_long_to_store_is_refused():
         KeySpace("é" * 40)
     with pytest.raises(ConfigError, match="200"):
         KeySpace("x" * 150).inside("y" * 60)
+
+
+@pytest.mark.parametrize("body", [b"t" * 3000, b"t(" * 3000 + b"sa" + b")" * 3000, b"tt", b"tts,"])
+def test_a_name_that_no_key_has_is_no_key(body):
+    """Whoever may write on the server may make one, and everybody who listens hears of it."""
+    assert ValueKeys(KeySpace("app")).key(b"nc1:{app:00}:k:" + body + b".") is None

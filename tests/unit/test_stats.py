@@ -62,6 +62,8 @@ def test_counts_are_whole_numbers_and_seconds_are_not():
     counters.add(near_hits=True, load_seconds=1)
     counts = counters.snapshot()
     for field in dataclasses.fields(counts):
+        if field.name == "breaker":
+            continue  # a word
         kind = float if field.name.endswith("seconds") else int
         assert type(getattr(counts, field.name)) is kind, field.name
 
@@ -80,5 +82,6 @@ def test_the_hit_rate_is_a_share_of_all_that_was_asked_for():
 
 def test_a_dict_of_stats_holds_every_figure():
     figures = Stats(near_hits=3, misses=1).to_dict()
-    assert set(figures) == {f.name for f in dataclasses.fields(Stats)} | {"hits", "hit_rate"}
+    numbers = {f.name for f in dataclasses.fields(Stats)} - {"breaker"}
+    assert set(figures) == numbers | {"hits", "hit_rate"}
     assert (figures["hits"], figures["hit_rate"], figures["near_hits"]) == (3, 0.75, 3)

@@ -154,7 +154,7 @@ def _store_of_record(where: object, options: Options) -> tuple[Store | None, boo
     """Return a store that evicts nothing unless it was told to, and whether it is ours."""
     if where is None:
         return MemoryStore(), True
-    store, ours = open_store(where, options)
+    store, ours = open_store(where, replace(options, on_store_error="raise"))
     if ours and isinstance(store, SQLiteStore) and "max_bytes" not in str(where).partition("?")[2]:
         return store.unlimited(), True
     return store, ours

@@ -247,12 +247,29 @@ class Access:
         with self._lock:
             self._groups[group] = (entry,)
 
-    def superseded(self, keys: Sequence[bytes]) -> None:
-        """Drop the forgetting of texts that were written since."""
-        if self._texts:
+    def queued(self, keys: Sequence[bytes]) -> _Queue:
+        """Return what waits to be told of these: a write that begins now makes it needless."""
+        if not self._texts:
+            return {}
+        with self._lock:
+            return {key: self._texts[key] for key in keys if key in self._texts}
+
+    def superseded(self, queued: _Queue) -> None:
+        """Drop what waited before a write that has been done.
+
+        Not what was queued since: it may be of what was written::
+
+            us: put v                   another process     us, another thread
+            (done in the store)
+                                        reads v
+                                                            forget it: no answer, queued
+            have our answer
+        """
+        if queued:
             with self._lock:
-                for key in keys:
-                    self._texts.pop(key, None)
+                for key, entry in queued.items():
+                    if self._texts.get(key) is entry:
+                        del self._texts[key]
 
     def is_queued(self, group: bytes) -> bool:
         """Say whether the forgetting of a group has not reached the store yet."""

@@ -18,6 +18,7 @@ _CLUSTERS = tuple(scheme + "+cluster" for scheme in _PLAIN)
 _SENTINELS = tuple(scheme + "+sentinel" for scheme in _PLAIN)
 _REDIS_SCHEMES = (*_PLAIN, "unix", *_CLUSTERS, *_SENTINELS)
 
+_PATIENT = 1.0  # seconds that a store may be held up before somebody gets an error
 _UNITS = {
     unit + ending: base**power
     for power, unit in enumerate(["", "K", "M", "G", "T"])
@@ -57,7 +58,8 @@ def _from_url(url: object, options: Options) -> Store:
             msg = f"{scheme}:// needs redis-py: pip install 'nearcache[redis]'"
             raise ConfigError(msg) from error
         kind = ClusterStore if scheme in _CLUSTERS else RedisStore
-        return kind(url, timeout=options.store_timeout)
+        least = _PATIENT if options.on_store_error == "raise" else 0.0
+        return kind(url, timeout=options.store_timeout, least=least)
     msg = f"unknown store scheme {scheme!r}; known: {_forms()}"
     raise ConfigError(msg)
 

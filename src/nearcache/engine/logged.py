@@ -128,11 +128,12 @@ class Logged:
     async def read(self, io: IO, batch: RowBatch, positions: Sequence[int]) -> Fetched | None:
         """Read values and epochs in one round trip."""
         keys, groups = batch.keys_at(positions), batch.shelf.keys.groups
+        show = self.access.hiding()
         fetched: Fetched | None = await self.access.ask(io, "fetch", keys, groups)
         if fetched is None:
             return None
         batch.stamp = stamp(fetched.epochs)
-        return fetched._replace(values=self.access.shown(keys, groups, fetched.values))
+        return fetched._replace(values=show(keys, groups, fetched.values))
 
     async def came(self, io: IO, _batch: RowBatch, entries: dict[int, bytes]) -> Fetched | None:
         """Return entries that a script gave back, with the times that a fetch would have."""
@@ -210,6 +211,7 @@ class Logged:
         names, access = batch.shelf.keys, self.access
         self.refills.forget(batch.keys)  # before the store is asked: a lease taken then is too late
         entries = [Forget(names.identity, d).pack(self.reader.origin) for d in batch.handles]
+        queued = access.queued(batch.keys)
         fetched, error = await access.attempt(io, "fetch", [], names.groups)
         if fetched is not None:
             batch.stamp = stamp(fetched.epochs)
@@ -222,7 +224,7 @@ class Logged:
                 io, "write", batch.keys, packed, seconds, names.log, entries
             )
             if error is None:
-                access.superseded(batch.keys)
+                access.superseded(queued)
         if error is not None:
             # the store may hold an older value: what could not be written is forgotten there
             access.queue_texts(batch.keys, entries)
@@ -237,10 +239,11 @@ class Logged:
         keys = shelf.keys.values(handles)
         self.refills.forget(keys)  # before the store is asked, as in write()
         entries = [Forget(shelf.keys.identity, d).pack(self.reader.origin) for d in handles]
+        show = access.hiding()
         fetched, error = await access.attempt(io, "fetch", keys, groups)
         if fetched is not None:
             valid = Mark(0, None, stamp(fetched.epochs))
-            shown = access.shown(keys, groups, fetched.values)
+            shown = show(keys, groups, fetched.values)
             stored = sum(value is not None and valid.wins(value) for value in shown)
             _, error = await access.attempt(io, "forget", keys, shelf.keys.log, entries)
         if error is not None:

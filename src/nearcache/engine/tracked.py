@@ -486,6 +486,7 @@ class Tracked:
 
     async def write(self, io: IO, batch: ValueBatch, landing: ValueLanding) -> StoreError | None:
         """Write values over what is there; None, or why not all of them could be written."""
+        queued = self.access.queued(batch.keys)
         try:
             error = await self._write(io, batch, landing)
         except StoreError as raised:  # for who wants errors raised
@@ -493,7 +494,7 @@ class Tracked:
         finally:
             self._tell(batch.keys)
         if error is None:
-            self.access.superseded(batch.keys)
+            self.access.superseded(queued)
             return None
         batch.held = [None] * len(batch.held)
         if self._shelf.record or batch.expected is not None:

@@ -24,14 +24,22 @@ def make_private(path: Path) -> None:
 def _make(path: Path) -> None:
     # Not under its own name at once: closing a file that a thread beside us has opened, too, would
     # end the locks of that one.
-    made = path.with_name(f"{path.name}.new-{secrets.token_hex(8)}")
-    file = os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _OWNER_ONLY)
+    made = path.with_name(f".{secrets.token_hex(8)}")
+    _create(made)
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links; what is new nobody else has locked yet
+        _create(path)
+    finally:
+        made.unlink()
+
+
+def _create(path: Path) -> None:
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _OWNER_ONLY)
     try:
         if hasattr(os, "fchmod"):
             os.fchmod(file, _OWNER_ONLY)  # whatever the umask
     finally:
         os.close(file)
-    try:
-        os.link(made, path)
-    finally:
-        made.unlink()

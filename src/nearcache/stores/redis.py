@@ -54,12 +54,17 @@ class RedisStore:
     """Values on a Redis or Valkey server, by URL or through a ``redis.Redis`` client of yours.
 
     timeout: seconds to wait for an answer; "auto" follows measured round trips.
+    least: seconds that "auto" waits at least, where a moment's stall would be an error to somebody.
 
     Thread-safe. Constructing does no I/O.
     """
 
     def __init__(
-        self, url_or_client: "str | redis.Redis", *, timeout: float | Literal["auto"] = "auto"
+        self,
+        url_or_client: "str | redis.Redis",
+        *,
+        timeout: float | Literal["auto"] = "auto",
+        least: float = 0.0,
     ) -> None:
         if isinstance(url_or_client, str):
             pool = pool_of(url_or_client)
@@ -76,8 +81,8 @@ class RedisStore:
             )
             raise ConfigError(msg)
         self._owns_pool = isinstance(url_or_client, str)
-        self._timeout = timeout
-        self._node = Node(pool, address, keep=self._owns_pool, timeout=timeout)
+        self._timeout, self._least = timeout, least
+        self._node = Node(pool, address, keep=self._owns_pool, timeout=timeout, least=least)
 
     @property
     def address(self) -> str:
@@ -91,7 +96,7 @@ class RedisStore:
         if not self._owns_pool:
             msg = "a RedisStore around a client cannot be pickled; make it from a URL"
             raise TypeError(msg)
-        return _remake, (type(self), self._url, self._timeout)
+        return _remake, (type(self), self._url, self._timeout, self._least)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -474,5 +479,7 @@ class RedisStore:
             self._node.close()
 
 
-def _remake(kind: type[RedisStore], url: str, timeout: float | Literal["auto"]) -> RedisStore:
-    return kind(url, timeout=timeout)
+def _remake(
+    kind: type[RedisStore], url: str, timeout: float | Literal["auto"], least: float
+) -> RedisStore:
+    return kind(url, timeout=timeout, least=least)

@@ -61,15 +61,18 @@ class ClusterStore(RedisStore):
     """Values on a cluster, by a URL that names some of its nodes.
 
     timeout: seconds to wait for an answer; "auto" follows each node's measured round trips.
+    least: seconds that "auto" waits at least.
 
     A call raises StoreUnavailable when one of the nodes it needs cannot answer. Thread-safe.
     Constructing does no I/O.
     """
 
-    def __init__(self, url: str, *, timeout: float | Literal["auto"] = "auto") -> None:
+    def __init__(
+        self, url: str, *, timeout: float | Literal["auto"] = "auto", least: float = 0.0
+    ) -> None:
         self._url = url
         self._where = ManyHosts.of(url)
-        self._timeout = timeout
+        self._timeout, self._least = timeout, least
         self._owns_pool = True
         self._time = ServerClock()
         self._nodes: dict[Address, Node] = {}
@@ -104,7 +107,9 @@ class ClusterStore(RedisStore):
             if node is None:
                 url = self._where.of_node(address)
                 shown = self._where.shown_node(address)
-                node = Node(pool_of(url), shown, keep=True, timeout=self._timeout)
+                node = Node(
+                    pool_of(url), shown, keep=True, timeout=self._timeout, least=self._least
+                )
                 self._nodes[address] = node
             return node
 

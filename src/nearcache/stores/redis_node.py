@@ -56,7 +56,7 @@ class Node:
 
     keep: whether the pool is ours: connections stay out of it between calls, and their sockets know
         how long to wait.
-    timeout: seconds to wait for an answer; "auto" follows measured round trips.
+    timeout: seconds to wait for an answer; "auto" follows measured round trips, from ``least`` on.
     """
 
     def __init__(
@@ -66,11 +66,12 @@ class Node:
         *,
         keep: bool,
         timeout: float | Literal["auto"],
+        least: float,
     ) -> None:
         self.pool = pool
         self.address = address
         self._fixed_timeout = None if timeout == "auto" else timeout
-        self.timer = RoundTripTimer(self._fixed_timeout)
+        self.timer = RoundTripTimer(self._fixed_timeout, least)
         self._timed = keep
         if keep:  # a pool of ours: its sockets know how long to wait
             pool.connection_class = timed(pool.connection_class, self.timer)
@@ -208,11 +209,14 @@ class Node:
     # -- living ------------------------------------------------------------------------------
 
     def _pool_locks(self) -> list[Any]:
-        """Return the locks of the pool and, behind Sentinels, of those through which it asks."""
+        """Return the locks of all pools."""
+        return [pool._lock for pool in self._pools() if hasattr(pool, "_lock")]
+
+    def _pools(self) -> list[Any]:
+        """Return the pool and, behind Sentinels, those through which it asks them."""
         manager = getattr(self.pool, "sentinel_manager", None)
         clients = manager.sentinels if manager is not None else ()
-        pools = [self.pool, *[client.connection_pool for client in clients]]
-        return [pool._lock for pool in pools if hasattr(pool, "_lock")]
+        return [self.pool, *[client.connection_pool for client in clients]]
 
     def reset_after_fork(self) -> None:
         """Keep no connection of the parent's; redis-py's pool sees the new process id by itself."""
@@ -223,3 +227,5 @@ class Node:
     def close(self) -> None:
         """Close all connections."""
         self._keeper.close()
+        for pool in self._pools()[1:]:
+            pool.disconnect()

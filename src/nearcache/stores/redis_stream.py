@@ -31,6 +31,7 @@ __all__ = ["AT_ONCE", "RedisStream"]
 AT_ONCE = 1000  # messages of one read: whoever reads has a ping to send now and then
 _GATHER = 0.0003  # seconds that news waits for more
 _CANARY_LIFE = 1.0
+_ASK_SENTINELS = 1.0  # seconds between two questions who the primary is
 _MOST_OPENING = 5.0
 _OTHER_PROTOCOL = "RESP version"  # redis-py's words for a server that answers HELLO 3 with 2
 _TRACK = ("CLIENT", "TRACKING", "ON", "BCAST")
@@ -61,6 +62,7 @@ class RedisStream:
         self._busy = threading.Lock()  # held while the connection is used; who ends it needs it
         self._ended = False
         self._pid = os.getpid()
+        self._ask_sentinels_at = 0.0
         # replies to come: of pings their time, of what is asked with them who hears it, of others
         # None
         self._owed: deque[float | Callable[[object], None] | None] = deque()
@@ -154,7 +156,10 @@ class RedisStream:
 
     def ping(self) -> None:
         """Ask for the time, the answer to which is a PONG."""
-        with self._talking():
+        with self._talking() as connection:
+            if self._has_another_primary(connection):
+                msg = f"{self._address} has another primary"
+                raise StoreUnavailable(msg)
             sent = time.monotonic()
             if self._also is not None:
                 command, hear = self._also
@@ -162,6 +167,19 @@ class RedisStream:
                 self._owed.append(hear)
             self._send("TIME")
             self._owed.append(sent)
+
+    def _has_another_primary(self, connection: Any) -> bool:
+        """Say whether Sentinels name another: the one before may go on and answer, unaware."""
+        pool: Any = self._node.pool
+        if not hasattr(pool, "get_master_address"):
+            return False
+        now = time.monotonic()
+        if now >= self._ask_sentinels_at:  # where all is near nobody else asks them
+            self._ask_sentinels_at = now + _ASK_SENTINELS
+            with suppress(redis.RedisError):
+                pool.get_master_address()
+        named = pool.master_address
+        return named is not None and named != (connection.host, connection.port)
 
     def read(self, seconds: float) -> list[Message]:
         """Return what has come."""

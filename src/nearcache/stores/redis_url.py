@@ -1,5 +1,6 @@
 """From a URL to a pool of redis-py's connections that a cache can live with."""
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
@@ -181,7 +182,7 @@ def _sentinel_pool(where: ManyHosts) -> SentinelConnectionPool:
         for name in ("host", "connection_class"):
             settings.pop(name, None)
             sentinel.pop(name, None)
-        sentinels = Sentinel(where.nodes, sentinel_kwargs=sentinel)  # type: ignore[no-untyped-call]
+        sentinels = _Sentinels(where.nodes, sentinel_kwargs=sentinel)  # type: ignore[no-untyped-call]
         pool = SentinelConnectionPool(  # type: ignore[no-untyped-call]
             unquote(service), sentinels, ssl=where.is_tls, **{**_settings(), **settings}
         )
@@ -189,6 +190,23 @@ def _sentinel_pool(where: ManyHosts) -> SentinelConnectionPool:
     except (ValueError, TypeError, redis.RedisError) as error:
         raise _refused(f"{where.scheme}{where.kind}://{where.login}x", error) from None
     return pool
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that several threads may ask at once.
+
+    redis-py puts the one that answered first by swapping two items of a list: of two threads that
+    do it at once one may lose an item, and that Sentinel is never asked again.
+    """
+
+    def discover_master(self, service_name: str) -> Any:
+        """Return the primary's address; work on a list of our own."""
+        alone: Any = copy(self)
+        alone.sentinels = list(self.sentinels)
+        try:
+            return Sentinel.discover_master(alone, service_name)  # type: ignore[no-untyped-call]
+        finally:
+            self.sentinels = alone.sentinels
 
 
 def _parsed(url: str, options: list[tuple[str, str]]) -> dict[str, object]:

@@ -560,7 +560,7 @@ class SQLiteStore:
 
 def _may_be_a_file(path: Path) -> bool:
     try:
-        return not path.is_dir()
+        return "\0" not in str(path) and not path.is_dir()
     except OSError:  # longer than a name may be
         return False
 

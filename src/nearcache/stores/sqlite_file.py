@@ -117,7 +117,7 @@ class SQLiteFile:
                 db = self._open()
             place = self._place
             yield db
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except (sqlite3.Error, UnicodeError) as error:
             if db is not None:
                 db.close()
                 db = None
@@ -237,7 +237,7 @@ class SQLiteFile:
         if mode == "rwc":
             make_private(self._path)
         db = sqlite3.connect(
-            f"file:{quote(str(self._path))}?mode={mode}",
+            f"file:{quote(os.fsencode(self._path))}?mode={mode}",
             uri=True,
             timeout=_BUSY_TIMEOUT,
             isolation_level=None,

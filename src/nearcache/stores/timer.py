@@ -26,13 +26,14 @@ _MOST_FOR_LENGTH = 30.0
 class RoundTripTimer:
     """A time-out that follows what a store usually takes. Thread-safe. Units: seconds, bytes.
 
-    fixed: always wait so long.
+    fixed: always wait so long. least: never wait shorter.
     """
 
     __slots__ = (
         "_cost",
         "_doubled_at",
         "_fixed",
+        "_least",
         "_lock",
         "_mean",
         "_silent",
@@ -42,9 +43,10 @@ class RoundTripTimer:
         "heard",
     )
 
-    def __init__(self, fixed: float | None = None) -> None:
+    def __init__(self, fixed: float | None = None, least: float = 0.0) -> None:
         self.start_anew()
         self._fixed = fixed
+        self._least = least
         self._mean: float | None = None
         self._spread = 0.0
         self._cost = _FIRST_COST
@@ -86,7 +88,9 @@ class RoundTripTimer:
         with self._lock:
             self._silent = False
             if size >= LONG:
-                cost = max(0.0, seconds - self.usual) / size
+                # what a short request may take, too, says nothing of bytes: a moment's stall of one
+                # of 64 KB would else count a hundredfold for one of megabytes
+                cost = max(0.0, seconds - max(self.usual, self._timeout)) / size
                 # it follows the slowest at once, and comes down by and by
                 self._cost = max(cost, self._cost + (cost - self._cost) / 4)
                 return
@@ -101,7 +105,7 @@ class RoundTripTimer:
     def _measured(self) -> float:
         mean = self._mean or 0.0
         far = min(_MARGIN_OF_FAR * mean, _MOST_OF_FAR)
-        return min(_MOST, max(_LEAST, mean + max(4 * self._spread, far)))
+        return min(_MOST, max(_LEAST, self._least, mean + max(4 * self._spread, far)))
 
     def timed_out(self, asked: float | None = None, size: int = 0) -> None:
         """Wait longer, until an answer comes, if this was asked after another had timed out.

@@ -1,5 +1,6 @@
 """What is forgotten in one process is gone in every other, at most ``link_timeout`` later."""
 
+import threading
 from contextlib import suppress
 
 import pytest
@@ -446,3 +447,55 @@ def test_a_views_name_is_a_non_empty_string(make, face, name):
 
     with pytest.raises(ConfigError, match="name"):
         make(face).view(name)
+
+
+class Slow(ReadOnly):
+    """A read whose answer comes after what waited has been delivered."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.asked, self.delivered, self.race = threading.Event(), threading.Event(), False
+
+    def forget(self, *arguments):
+        if self.race:
+            self.asked.wait()
+        done = super().forget(*arguments)
+        if self.race:
+            self.delivered.set()
+        return done
+
+    def fetch(self, keys, groups):
+        found = super().fetch(keys, groups)
+        if self.race and threading.current_thread().name == "reader":
+            self.asked.set()
+            self.delivered.wait()
+        return found
+
+
+def test_what_is_delivered_while_it_is_read_does_not_come_back():
+    """::
+
+    a reader                            another
+                                        delivers "forget text", which is under way
+    reads the value of before
+                                        it is done: nothing waits any more
+    has its answer
+    """
+    clock = ManualClock()
+    store = Slow(clock=clock)
+    cache = cache_with_clock(clock, store)
+    cache.put("text", vector("text"), M)
+    store.locked = True
+    cache.invalidate("text", M)
+    store.locked, store.race = False, True
+    delivering = threading.Thread(target=lambda: cache.get("other", M))
+    delivering.start()
+    until(lambda: cache._tiers.engine.sharing.access._delivering.locked())
+    got = []
+    reader = threading.Thread(target=lambda: got.append(cache.get("text", M)), name="reader")
+    reader.start()
+    reader.join()
+    delivering.join()
+    store.race = False
+    assert got == [None]
+    assert cache.get("text", M) is None

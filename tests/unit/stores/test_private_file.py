@@ -60,3 +60,19 @@ def test_where_nothing_can_be_made_nothing_is_left_or_said(tmp_path):
     make_private(tmp_path / "no such folder" / "a.db")
     make_private(tmp_path / ("x" * 300))
     assert not modes(tmp_path)
+
+
+def test_without_links_it_is_private_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    make_private(tmp_path / "x.db")
+    assert stat.S_IMODE((tmp_path / "x.db").stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["x.db"]
+
+
+def test_a_name_as_long_as_names_may_be_is_private_too(tmp_path):
+    path = tmp_path / ("x" * 250)
+    make_private(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

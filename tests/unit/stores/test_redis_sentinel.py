@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 
 import pytest
 
@@ -58,6 +59,26 @@ def test_when_the_primary_dies_the_next_one_is_written(store, group):
     group.until_sound()
 
 
+def test_a_stream_ends_when_sentinels_name_another_primary_though_the_old_one_answers(store):
+    """It stood still, was replaced, and goes on: until somebody tells it, it believes itself."""
+    stream = store.stream()
+    stream.open([b"nc1:{ns"], 5.0)
+    heard(stream)
+    pool = store._node.pool
+    named = pool.get_master_address()
+
+    def another():
+        pool.proxy.master_address = ("127.0.0.1", 1)
+
+    pool.get_master_address = another
+    try:
+        with pytest.raises(StoreUnavailable, match="another primary"):
+            until(lambda: not heard(stream) and False)
+    finally:
+        del pool.get_master_address
+        pool.proxy.master_address = named
+
+
 def heard(stream):
     names = set()
     stream.ping()
@@ -72,6 +93,21 @@ def test_a_sentinel_that_is_dead_is_passed_over(group):
     dead = "127.0.0.1:1," + group.url.partition("://")[2]
     store = RedisStore("redis+sentinel://" + dead, timeout=1.0)
     until(lambda: works(store))
+    store.close()
+
+
+def test_threads_that_ask_at_once_lose_no_sentinel(group):
+    dead = "redis+sentinel://127.0.0.1:1," + group.url.partition("://")[2]
+    store = RedisStore(dead, timeout=1.0)
+    manager = store._node.pool.sentinel_manager
+    known = sorted(map(id, manager.sentinels))
+    for _ in range(5):
+        threads = [threading.Thread(target=store._node.pool.get_master_address) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(id, manager.sentinels)) == known
     store.close()
 
 

@@ -283,6 +283,18 @@ def test_a_budget_that_holds_nothing_is_refused(path, bad):
         SQLiteStore(path, max_bytes=bad)
 
 
+def test_a_path_that_no_file_can_have_is_refused():
+    with pytest.raises(ConfigError):
+        SQLiteStore("a\0b")
+
+
+def test_a_path_that_is_no_text_is_a_path(tmp_path):
+    store = SQLiteStore(tmp_path / os.fsdecode(b"\xff.db"))
+    assert store.fetch([b"a"], []).values == [None]
+    store.close()
+    assert os.fsdecode(b"\xff.db") in [file.name for file in tmp_path.iterdir()]
+
+
 def test_a_folder_is_refused_as_a_file(tmp_path):
     with pytest.raises(ConfigError, match="file"):
         SQLiteStore(tmp_path)

@@ -143,6 +143,18 @@ def test_a_value_of_another_type_is_found_corrupt_by_who_decodes_it(path, store)
     assert store.scan((b"", b""), 0, 10)[0] == 0
 
 
+def test_a_name_that_has_become_text_and_none_is_damage(path):
+    """One flipped bit in a row's type makes a text of a blob."""
+    store = SQLiteStore(path)
+    store.write([b"a\xff"], [OLD], 0.001, LOG, [b""])
+    alter(path, "UPDATE entries SET key = CAST(key AS TEXT)")
+    with pytest.raises(StoreDamaged, match="no text"):
+        while True:
+            store.purge()
+    assert store.purge() == 0
+    store.close()
+
+
 def test_entries_of_the_log_that_cannot_be_read_are_a_gap(path, store):
     cursor = store.changes(LOG, b"").cursor
     stream = store.stream()

@@ -112,3 +112,13 @@ def test_after_a_fork_nothing_is_under_way():
     timer.has_come(6 * MEGABYTE)  # the parent's socket is closed in the child
     timer.sets_out(MEGABYTE)
     assert timer.within(10) > timer.timeout
+
+
+def test_a_moments_stall_of_a_middling_request_says_nothing_of_a_long_one():
+    timer = RoundTripTimer()
+    for _ in range(50):
+        timer.answered(0.0003)
+    for _ in range(20):
+        timer.answered(0.010, 6_200_000)
+    timer.answered(0.045, LONG + 64)  # held up, within the time-out
+    assert timer.within(6_200_000) < 1.0
