@@ -157,6 +157,7 @@ class Cluster(_Group):
         try:
             for _ in range(primaries * (1 + replicas)):
                 self.nodes.append(_ClusterNode(kind, *options))
+            self._options = options
             self._form(primaries)
         except BaseException:
             self.stop()
@@ -270,6 +271,14 @@ class Cluster(_Group):
             return False
 
         wait_until(is_replaced, self)
+
+    def join(self) -> Node:
+        """Let another primary in, without slots."""
+        node = _ClusterNode(self.kind, *self._options)
+        self.nodes.append(node)
+        node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        wait_until(lambda: all(len(_table(each)) == len(self.nodes) for each in self.alive), self)
+        return node
 
     def move_slots(
         self, slots: Iterable[int], to: Node, watch: Callable[[int], object] = lambda _: None

@@ -80,6 +80,7 @@ def _store(url: str) -> Check:
 
     from nearcache.engine.build import open_store
     from nearcache.errors import ConfigError, StoreError
+    from nearcache.keys import KeySpace
     from nearcache.options import Options
 
     cure = "Check that it runs and can be reached from here; until then the cache loads everything."
@@ -91,7 +92,7 @@ def _store(url: str) -> Check:
     try:
         store.now()
         before = perf_counter()
-        store.look([b"nearcache:doctor"], [])
+        store.look([KeySpace("doctor").everything], [])
         took = perf_counter() - before
     except StoreError as error:
         return Check("store", "fail", str(error), cure)

@@ -153,7 +153,7 @@ def _own(codec: Any) -> Codec:
     ):
         msg = (
             f"codec must be one of {', '.join(_CODECS)}, or an object with name, kind, encode and "
-            f"decode, not {codec!r}"
+            f"decode, not {type(codec).__name__}"
         )
         raise ConfigError(msg)
     if isinstance(codec, _OwnCodec) or type(codec).__module__.startswith(__package__ + "."):

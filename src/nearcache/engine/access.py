@@ -8,6 +8,7 @@ name is a miss.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ __all__ = ["Access", "Courier"]
 
 _MOST_QUEUED = 10_000
 _AT_ONCE = 1000
+_MOST_LEASES = 1000  # calls
+_TOKEN_AT = {"lease": 1, "claim": 2}  # among the arguments
 
 _Queue = dict[bytes, tuple[bytes]]
 Values = list[bytes | None]
@@ -80,6 +83,9 @@ class Access:
         # by key and by epoch key; an entry is a tuple of its own, so that identity tells it apart
         self._texts: _Queue = {}
         self._groups: _Queue = {}
+        # of which there was no answer: taken late by a server that was held up, or in part by a
+        # cluster, others would wait for them
+        self._leases: deque[tuple[Sequence[bytes], bytes]] = deque(maxlen=_MOST_LEASES)
         self.start_anew()
 
     def start_anew(self) -> None:
@@ -130,20 +136,27 @@ class Access:
                 raise
 
         try:
-            if self._texts or self._groups:
+            if self._texts or self._groups or self._leases:
                 await self._deliver(io)
             answer = await io.store(now)
         except _LeftAlone as error:
             return None, error
         except StoreUnavailable as error:
+            self._unsure(method, arguments)
             self._fails(error, failures)
             self._try_aside(io)
             return None, self._noted(method, error)
         except StoreError as error:  # it was reached, and refused
+            self._unsure(method, arguments)
             self._answers()
             return None, self._noted(method, error)
         self._answers()
         return True if answer is None else answer, None
+
+    def _unsure(self, method: str, arguments: Sequence[Any]) -> None:
+        """Note leases that perhaps were taken, to give them back."""
+        if method in _TOKEN_AT:
+            self._leases.append((arguments[0], arguments[_TOKEN_AT[method]]))
 
     async def glance(self, io: IO, method: str, *arguments: Any) -> Any:
         """Ask in the background; None without an answer, which does not mean that all must wait."""
@@ -238,9 +251,9 @@ class Access:
                 (before,) = self._texts.get(key, (b"",))
                 self._texts[key] = (self._courier.joined(before, entry),)
             if len(self._texts) > _MOST_QUEUED:
-                self._texts.clear()
                 group, entry = self._courier.everything()
-                self._groups[group] = (entry,)
+                self._groups[group] = (entry,)  # first: who looks takes no lock
+                self._texts.clear()
 
     def queue_group(self, group: bytes, entry: bytes) -> None:
         """Keep the forgetting of a group."""
@@ -296,9 +309,13 @@ class Access:
 
     async def _deliver(self, io: IO) -> None:
         """Bring the store what is queued: one caller does, the others go on; it hides till then."""
-        if not self.undelivered or not self._delivering.acquire(blocking=False):
+        waits = self.undelivered or self._leases
+        if not waits or not self._delivering.acquire(blocking=False):
             return
         try:
+            while self._leases:
+                await io.store(self.store.release, *self._leases[0])
+                self._leases.popleft()
             for group, entry in list(self._groups.items()):
                 await io.store(self._courier.forget_stored_group, group, *entry)
                 self._delivered(self._groups, [(group, entry)])

@@ -78,7 +78,7 @@ class Breaker:
         Returns whether it was asked freely until now.
         """
         with self._lock:
-            known = since is not None and since != self.failures and self._pause > 0
+            known = since is not None and since != self.failures
             self.failures += 1
             if known:
                 return False

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from nearcache.clock import monotonic
 from nearcache.engine.flights import ABOARD, Flight
-from nearcache.engine.threads import Threads
+from nearcache.engine.threads import Threads, Work
 
 __all__ = ["IO", "Aside", "AsyncIO", "BlockingIO", "Loader", "Step", "run"]
 
@@ -224,9 +224,9 @@ class BlockingIO:
         return bool(wait((work,), seconds).done)
 
     def leave(self, work: Aside) -> None:
-        """Take it from the queue if it is still there."""
-        assert isinstance(work, Future), "it is from aside()"
-        work.cancel()
+        """Count it among what goes on alone."""
+        assert isinstance(work, Work), "it is from aside()"
+        work.leave()
 
     async def wait(
         self, flight: Flight, ready: Callable[[], bool], seconds: float | None = None
@@ -401,11 +401,11 @@ class AsyncIO:
 
     def leave(self, work: Aside) -> None:
         """Let it go on alone, unless too much does."""
-        assert isinstance(work, (asyncio.Task, Future)), "it is from aside()"
+        assert isinstance(work, (asyncio.Task, Work)), "it is from aside()"
         if isinstance(work, asyncio.Task):
             self._leave({work})
         else:
-            work.cancel()
+            work.leave()
 
     def _leave(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Let tasks go on alone; where too many do already, end them with their caller.
@@ -497,16 +497,15 @@ def _aside(work: Callable[[IO], Coroutine[Any, Any, None]]) -> None:
 
 def _in_a_thread(
     work: Callable[[IO], Coroutine[Any, Any, None]], io: BlockingIO, loader: Loader
-) -> "Future[None]":
-    """Do work in a thread, in the caller's context.
+) -> Work:
+    """Do work in a thread, in the caller's context; a hundred may go on without their callers.
 
-    There are as many as the loader lets call it, and some that ask the store. Who is called by a
-    loader, which waits for it, does not queue behind that.
+    Who is called by a loader, which waits for it, does not queue behind those.
     """
     within = copy_context().run
     threads = None if ABOARD.get() else _asides.get(loader.crowd)
     if threads is None:
-        threads = Threads(loader.limit + _STORE_THREADS, "nearcache-load")
+        threads = Threads(_MOST_LEFT, "nearcache-load")
         if not ABOARD.get():
             threads = _asides.setdefault(loader.crowd, threads)
     return threads.run(lambda: within(run, work(io)))

@@ -17,10 +17,7 @@ import os
 import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from copy import copy
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from nearcache.engine.flights import Flight
 from nearcache.engine.io import IO
@@ -47,15 +44,16 @@ class _Part:
     __slots__ = ("batch", "landing", "left", "size", "token")
 
     def __init__(self, batch: RowBatch, landing: Landing, token: bytes | None) -> None:
-        self.batch = copy(batch)
-        self.batch.rows, self.batch.origin = None, np.zeros(len(batch.keys), np.int8)
-        self.batch._placing = threading.Lock()
-        self.landing = landing
+        at = landing.positions
+        texts = [batch.texts[i] for i in at] if batch.texts else []
+        digests = [batch.digests[i] for i in at]
+        # of its own rows only: a call may have had thousands of texts that were found
+        self.batch = RowBatch(batch.shelf, texts, batch.near, batch.precision, digests)
+        self.batch.stamp = batch.stamp
+        self.landing = landing._replace(positions=list(range(len(at))))
         self.token = token
         self.left = 0
-        # the other rows of its call, if any, are parts of their own
-        texts = sum(len(batch.texts[i]) for i in landing.positions) if batch.texts else 0
-        self.size = landing.rows.data.nbytes + texts + _ROW_BYTES * len(landing.positions)
+        self.size = landing.rows.data.nbytes + sum(map(len, texts)) + _ROW_BYTES * len(at)
 
 
 class Refills:
@@ -92,10 +90,10 @@ class Refills:
             return
         part = _Part(batch, landing, token)
         with self._lock:
-            for i in landing.positions:
-                self._drop(batch.keys[i])
-                self._rows[batch.keys[i]] = (part, i)
-            part.left = len(landing.positions)
+            for i, key in enumerate(part.batch.keys):
+                self._drop(key)
+                self._rows[key] = (part, i)
+            part.left = len(part.batch.keys)
             self._bytes += part.size
             while self._bytes > self._most_bytes:
                 oldest, _ = next(iter(self._rows.values()))

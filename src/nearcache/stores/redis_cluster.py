@@ -12,6 +12,7 @@ The nodes' clocks should agree, as NTP keeps them: lives are reckoned by the clo
 put's deadline is reckoned by the clock of the node that executes it.
 """
 
+import os
 import threading
 import time
 from collections import defaultdict
@@ -23,7 +24,7 @@ import redis
 from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from nearcache.errors import StoreError, StoreUnavailable
-from nearcache.stores.base import Fetched, Start, Stream, Ttl, lives
+from nearcache.stores.base import TOKEN_BYTES, Fetched, Start, Stream, Ttl, lives
 from nearcache.stores.redis import RedisStore
 from nearcache.stores.redis_clock import ServerClock
 from nearcache.stores.redis_cluster_stream import ClusterStream
@@ -36,6 +37,7 @@ from nearcache.stores.redis_wire import (
     Command,
     Part,
     forget_commands,
+    forget_group_commands,
     lives_of,
     logged,
     may_evict,
@@ -268,15 +270,18 @@ class ClusterStore(RedisStore):
         return super().fetch(keys, groups)
 
     def _see_that_all_answer(self) -> None:
-        """Raise unless every primary answers, and all slots have one."""
+        """Raise unless every primary that has slots answers, and all slots have one."""
         topology = self.refresh()
-        time_at = {address: [_Wanted(("TIME",))] for address in topology.primaries}
+        owners = {address for address in topology.owners if address is not None}
+        time_at = {address: [_Wanted(("TIME",))] for address in owners}
         self._exchange(time_at, writes=False)
 
     def patience(self, size: int = 0) -> float:
         """How long a put may be under way, to the slowest node."""
         with self._lock:
-            return max(node.patience(size) for node in self._nodes.values())
+            known = self._topology.primaries if self._topology else self._nodes
+            nodes = [self._nodes[address] for address in known if address in self._nodes]
+            return max(node.patience(size) for node in nodes or self._nodes.values())
 
     def _deadline(self, deadline: float) -> bytes:
         return _Deadline(number(int(deadline * 1000)))
@@ -331,6 +336,22 @@ class ClusterStore(RedisStore):
         self._ask(logged(log, entries), writes=True)
         return sum(map(whole, replies[1::2]))
 
+    def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
+        """Give a group a new epoch, then log it: while their slot moves one may be done before."""
+        epoch, *news = forget_group_commands(group, os.urandom(TOKEN_BYTES), log, entry)
+        self._ask([epoch], writes=True)
+        self._ask(news, writes=True)
+
+    def _create_epochs(self, groups: Sequence[bytes]) -> list[bytes]:
+        """Make absent epochs, then read them."""
+        self._ask([("SET", group, os.urandom(TOKEN_BYTES), "NX") for group in groups], writes=True)
+        _, found = self._read([], groups)
+        epochs = [epoch for epoch in found if epoch is not None]
+        if len(epochs) != len(groups):
+            msg = f"{self.address}: an epoch key holds something else than a string"
+            raise StoreUnavailable(msg)
+        return epochs
+
     def scan(
         self, start: Start, cursor: int, count: int, *, leases: bool = False
     ) -> tuple[int, list[bytes]]:
@@ -361,7 +382,9 @@ class ClusterStore(RedisStore):
         seen = [self.seen_by(address) for address in topology.primaries]
         if any(one.moving for one in seen):
             msg = f"{self.address} is moving slots: what stands can be listed when that has ended"
-            raise StoreUnavailable(msg)
+            busy = StoreError(msg)  # every node answers
+            busy.is_over = True
+            raise busy
         return topology
 
     def may_evict(self) -> bool:

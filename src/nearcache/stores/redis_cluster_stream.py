@@ -1,8 +1,9 @@
 """What a cluster says of changed keys: one stream per primary, which says what its slots saw.
 
-A slot that moves to a node which nobody listens to would change unheard. So with every ping each
-node is asked for the cluster's configuration epoch: a failover, or a node that gets its first
-slots, raises it, and the stream ends; who opens the next one listens to all who are primaries then.
+What changes on a node which nobody listens to would be unheard. So every primary is listened to,
+with slots or without, and with every ping each is asked for the cluster's configuration epoch,
+which a failover raises, for how many nodes it knows, and how many of them have slots. When one of
+these is another the stream ends; who opens the next one listens to all who are primaries then.
 """
 
 import os
@@ -10,10 +11,11 @@ import re
 import selectors
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from nearcache.errors import StoreUnavailable
+from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.stores.base import PONG, Message
 from nearcache.stores.redis_stream import AT_ONCE, RedisStream
 from nearcache.stores.redis_topology import Address, slot_of
@@ -25,6 +27,8 @@ __all__ = ["ClusterStream"]
 
 _INFO = ("CLUSTER", "INFO")
 _EPOCH = re.compile(rb"cluster_current_epoch:(\d+)")
+_NODES = re.compile(rb"cluster_known_nodes:(\d+)")
+_SIZE = re.compile(rb"cluster_size:(\d+)")
 _IS_UP = b"cluster_state:ok"
 
 
@@ -40,6 +44,7 @@ class ClusterStream:
         self._epoch = 0
         self._ended = False
         self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     def open(self, prefixes: Sequence[bytes], seconds: float) -> None:
         """Listen to every primary."""
@@ -47,35 +52,50 @@ class ClusterStream:
             self._fail("says nothing on a stream that was closed")
         store = self._store
         topology = store.refresh()
-        epochs = [self._epoch_at(address) for address in topology.primaries]
-        self._epoch = max(epochs)
+        owners = sorted({address for address in topology.owners if address is not None})
+        before = {address: self._view_of(address) for address in owners}
+        self._epoch, first = max(view[0] for view in before.values()), owners[0]
         topology = store.refresh()  # not older than the epoch: what is newer ends the stream
         for address in topology.primaries:
+            # one without slots, too: keys of a slot that is moving there change there before it
+            # owns the slot
             canary = _canary_of(topology.owners, address)
-            if canary is None:
-                continue  # it has no slots; when it gets some, the epoch rises
-            stream = RedisStream(store.node(address), canary, also=(_INFO, self._check))
+            view = before[first]
+            # who is still being set up takes itself for down: only owners are asked
+            check = None if canary is None else (_INFO, partial(self._check, view[1:]))
+            stream = RedisStream(store.node(address), canary, also=check)
             with self._lock:
                 if self._ended:
                     self._fail("was closed while it opened")
                 self._streams.append(stream)
                 self._pongs.append(0)
-            stream.open(prefixes, seconds)
+            try:
+                stream.open(prefixes, seconds)
+            except StoreError:
+                if canary is not None:
+                    raise
+                with self._lock:  # it is still being set up; it gets no slots unnoticed
+                    self._streams.pop()
+                    self._pongs.pop()
+                continue
             self._due.add(len(self._streams) - 1)  # it may have heard something already
             self._selector.register(stream, selectors.EVENT_READ, len(self._streams) - 1)
 
-    def _epoch_at(self, address: Address) -> int:
+    def _view_of(self, address: Address) -> tuple[int, int, int]:
         (text,) = self._store.node(address).ask([_INFO], writes=False)
-        return self._epoch_in(text)
+        return self._view_in(text)
 
-    def _epoch_in(self, info: bytes) -> int:
-        found = _EPOCH.search(info)
-        if found is None or _IS_UP not in info:
+    def _view_in(self, info: object) -> tuple[int, int, int]:
+        """Return the epoch, how many nodes a node knows, and how many of these have slots."""
+        text = info if isinstance(info, bytes) else b""
+        epoch, nodes, size = (found.search(text) for found in (_EPOCH, _NODES, _SIZE))
+        if epoch is None or nodes is None or size is None or _IS_UP not in text:
             self._fail("has a node that is not whole")
-        return int(found[1])
+        return int(epoch[1]), int(nodes[1]), int(size[1])
 
-    def _check(self, info: object) -> None:
-        if isinstance(info, bytes) and self._epoch_in(info) > self._epoch:
+    def _check(self, before: tuple[int, int], info: object) -> None:
+        epoch, *now = self._view_in(info)
+        if epoch > self._epoch or tuple(now) != before:
             self._fail("has been configured anew")
 
     def _fail(self, what: str) -> NoReturn:
@@ -125,8 +145,9 @@ class ClusterStream:
 
     def close(self) -> None:
         """Hear no more; a read that waits ends."""
-        with self._lock:
-            self._ended = True
+        self._ended = True
+        # a forked child takes no lock: a thread of the parent may have held it
+        with self._lock if self._pid == os.getpid() else nullcontext():
             streams = list(self._streams)
         for stream in streams:
             stream.close()

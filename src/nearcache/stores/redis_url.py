@@ -67,6 +67,7 @@ def _settings() -> dict[str, object]:
     return {
         "protocol": 2,
         "socket_read_size": 262_144,
+        "max_connections": 2**31,  # redis-py 8 would refuse the hundred and first thread
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": None,
         "socket_connect_timeout": None,
@@ -160,6 +161,9 @@ def _address(text: str, port: int) -> Address:
 
 
 def _sentinel_pool(where: ManyHosts) -> SentinelConnectionPool:
+    if "@" in where.path:
+        msg = f"{where.scheme}{where.kind}://…: in a password / is written %2F"
+        raise ConfigError(msg)
     service, _, database = where.path.partition("/")
     if not service or (database and not database.isdecimal()):
         msg = f"{where.address}: a sentinel URL ends with /service or /service/database"

@@ -219,10 +219,28 @@ class SQLiteFile:
                 db.execute("ROLLBACK")
             raise
 
+    @property
+    def _real(self) -> Path:
+        """The file itself, beside which SQLite puts what it needs, where the path is a link."""
+        return Path(os.path.realpath(self._path))
+
+    @contextmanager
+    def _opening(self, *, alone: bool) -> Iterator[None]:
+        """Have the file for opening or moving it; all who wait for that wait no longer than one."""
+        end = monotonic() + _BUSY_TIMEOUT
+        if not self._setup.acquire(timeout=_BUSY_TIMEOUT):
+            msg = f"{self.address} was being opened for {_BUSY_TIMEOUT} s"
+            raise StoreTimeout(msg)
+        try:
+            with locked(self._real, max(0.0, end - monotonic()), alone=alone):
+                yield
+        finally:
+            self._setup.release()
+
     def _open(self) -> sqlite3.Connection:
         # the first look at a file may find it damaged: nobody else opens it meanwhile
         alone = self._place is None
-        with self._setup, locked(self._path, _BUSY_TIMEOUT, alone=alone):
+        with self._opening(alone=alone):
             try:
                 db = self._prepared("rwc")
             except sqlite3.OperationalError as error:
@@ -233,7 +251,7 @@ class SQLiteFile:
             return db
 
     def _prepared(self, mode: str) -> sqlite3.Connection:
-        journal = Journal(self._path) if self._place is None and mode == "rwc" else None
+        journal = Journal(self._real) if self._place is None and mode == "rwc" else None
         if mode == "rwc":
             make_private(self._path)
         db = sqlite3.connect(
@@ -347,15 +365,15 @@ class SQLiteFile:
         if self.read_only:
             return StoreUnavailable(f"{self.address} is damaged, and cannot be moved: {text}")
         try:
-            with self._setup, locked(self._path, _BUSY_TIMEOUT, alone=True):
+            with self._opening(alone=True):
                 there = self.place()
                 if place is None:  # it was not even opened
                     ours = isinstance(error, Damaged) or there == self._place
-                    if there is None or not (ours or looks_ours(self._path)):
+                    if there is None or not (ours or looks_ours(self._real)):
                         return self._explained(error)
                     place = there
                 self._let_go()
-                aside = move_aside(self._path, place) if there == place else None
+                aside = move_aside(self._real, place) if there == place else None
         except OSError as failed:
             return StoreUnavailable(f"{self.address} is damaged ({text}), and stays: {failed}")
         if aside is None:

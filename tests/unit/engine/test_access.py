@@ -12,7 +12,8 @@ from nearcache.engine.io import BlockingIO, run
 from nearcache.errors import ClosedError, StoreReadOnly, StoreTimeout, StoreUnavailable
 from nearcache.events import Events
 from nearcache.stats import Counters
-from nearcache.testing import ChaosStore, ManualClock
+from nearcache.stores.base import TAKEN
+from nearcache.testing import ChaosStore, ManualClock, mark_of, stored_entry
 
 
 class Courier:
@@ -158,3 +159,34 @@ def test_what_could_not_be_forgotten_is_delivered_before_anything_is_asked(world
 def test_what_could_not_be_forgotten_is_hidden_until_then(world):
     world.access.queue_texts([b"k"], [b""])
     assert world.access.shown([b"k", b"l"], [], [b"1", b"2"]) == [None, b"2"]
+
+
+class MemoryThatLeasesInSilence(MemoryStore):
+    """Takes a lease, or a claim, whose answer never comes; once."""
+
+    silent = True
+
+    def lease(self, *arguments):
+        return self._silently(super().lease(*arguments))
+
+    def claim(self, *arguments):
+        return self._silently(super().claim(*arguments))
+
+    def _silently(self, answer):
+        if self.silent:
+            self.silent = False
+            raise StoreTimeout("held up")
+        return answer
+
+
+@pytest.mark.parametrize("method", ["lease", "claim"])
+def test_a_lease_without_an_answer_is_given_back(method):
+    """Who wanted it loads without; others would wait for it until its end."""
+    world = World(MemoryThatLeasesInSilence)
+    mark = mark_of(stored_entry(b"key"))
+    token, other = b"a" * 16, b"b" * 16
+    arguments = {"lease": (token, 10.0, mark), "claim": ([b""], token, 10.0)}[method]
+    again = {"lease": (other, 10.0, mark), "claim": ([b""], other, 10.0)}[method]
+    assert run(world.access.ask(BlockingIO(), method, [b"key"], *arguments)) is None
+    until(lambda: world.access.state == "closed")
+    until(lambda: getattr(world.store, method)([b"key"], *again) == [TAKEN])

@@ -367,7 +367,7 @@ def test_only_so_many_loads_go_on_when_their_callers_leave(async_io, monkeypatch
     asyncio.run(main())
 
 
-def test_work_aside_takes_so_many_threads_and_what_is_left_before_it_begins_is_not_done(async_io):
+def test_of_work_aside_so_much_may_be_left_and_what_has_not_begun_then_is_not_done(async_io):
     loader, gate, begun = Loader(lambda texts: texts), threading.Event(), []
 
     async def work(io):
@@ -375,12 +375,15 @@ def test_work_aside_takes_so_many_threads_and_what_is_left_before_it_begins_is_n
         gate.wait(10)
 
     async def main():
-        limit = loader.limit + io_module._STORE_THREADS
-        works = [async_io.aside(work, loader) for _ in range(500)]
+        limit = io_module._MOST_LEFT
+        works = [async_io.aside(work, loader) for _ in range(limit)]
         while len(begun) < limit:
             await asyncio.sleep(0)
-        assert not await async_io.ended(works[-1], 0.0)
         for one in works:
+            async_io.leave(one)
+        works += [async_io.aside(work, loader) for _ in range(400)]
+        assert not await async_io.ended(works[-1], 0.0)
+        for one in works[limit:]:
             async_io.leave(one)
         gate.set()
         for one in works[:limit]:

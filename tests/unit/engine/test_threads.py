@@ -31,11 +31,14 @@ def test_work_is_done_and_its_error_kept():
         threads.run(fail).result(10)
 
 
-def test_no_more_run_at_once_than_allowed_and_the_others_in_their_order(gate):
+def test_what_somebody_waits_for_begins_at_once_and_what_was_left_is_bounded(gate):
     threads, done = Threads(2, "test-threads"), []
-    first = [threads.run(lambda: gate.wait(10)) for _ in range(2)]
+    first = [threads.run(lambda: gate.wait(10)) for _ in range(5)]
+    assert names() == 5
+    for one in first[:2]:
+        one.leave()
     rest = [threads.run(lambda n=n: done.append(n)) for n in range(100)]
-    assert names() == 2
+    assert names() == 5
     assert not any(one.done() for one in [*first, *rest])
     gate.set()
     for one in [*first, *rest]:
@@ -43,17 +46,27 @@ def test_no_more_run_at_once_than_allowed_and_the_others_in_their_order(gate):
     assert sorted(done) == list(range(100))
 
 
-def test_what_is_cancelled_before_it_begins_is_gone_from_the_queue(gate):
+def test_what_is_left_before_it_begins_is_gone_from_the_queue(gate):
     threads, done = Threads(1, "test-threads"), []
     first = threads.run(lambda: gate.wait(10))
+    first.leave()
     for _ in range(1000):
-        assert threads.run(lambda: done.append(1)).cancel()
+        threads.run(lambda: done.append(1)).leave()
     assert len(threads) == 1
     last = threads.run(lambda: done.append(2))
     gate.set()
     last.result(10)
     assert done == [2]
     assert first.result(10) is None
+
+
+def test_what_has_ended_is_not_counted_among_what_was_left():
+    threads = Threads(1, "test-threads")
+    for _ in range(3):
+        one = threads.run(lambda: None)
+        one.result(10)
+        one.leave()
+    threads.run(lambda: None).result(10)
 
 
 def test_what_may_be_left_undone_does_not_wait(gate):

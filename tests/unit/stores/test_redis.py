@@ -321,6 +321,14 @@ def test_connections_that_died_in_silence_cost_one_timeout_and_not_one_each(one_
         assert proxy.connections == 1
 
 
+def test_more_threads_than_a_hundred_have_a_connection_each(one_server, connect):
+    store = connect(one_server.url)
+    keeper = store._node._keeper
+    for lent in [keeper.lend() for _ in range(120)]:
+        keeper.take_back(lent)
+    assert store.look([b"a"], []).values == [None]
+
+
 def test_a_reply_that_nobody_waited_for_is_nobody_elses(one_server, connect):
     store = connect(one_server.url)
     store.write([b"a", b"b"], [OLD, NEW], None, LOG, [b"", b""])

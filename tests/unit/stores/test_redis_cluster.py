@@ -290,7 +290,7 @@ def test_a_scan_sees_what_moves_between_its_steps(store, cluster):
 
 
 def test_while_slots_move_nobody_says_what_stands(store, cluster):
-    with half_moved(store, cluster), pytest.raises(StoreUnavailable, match="moving slots"):
+    with half_moved(store, cluster), pytest.raises(StoreError, match="moving slots"):
         scanned(store)
 
 
@@ -332,6 +332,48 @@ def test_a_stream_ends_when_a_replica_takes_over(store, cluster):
     store.put(KEYS, VALUES, None, LOG, store.least_now() + 5.0, [])
     assert set(KEYS) <= heard(again)
     again.close()
+
+
+def test_a_stream_ends_when_a_node_joins_and_the_next_listens_to_it_without_slots():
+    """Keys of a slot that is moving there change there, before it owns the slot."""
+    with Cluster(replicas=0) as cluster:
+        store = ClusterStore(cluster.url, timeout=5.0)
+        stream = store.stream()
+        stream.open([b"nc1:{ns"], 5.0)
+        heard(stream)
+        node = cluster.join()
+        with pytest.raises(StoreUnavailable, match="anew"):
+            until(lambda: not heard(stream) and False)
+        cluster.until_sound()
+        stream = store.stream()
+        stream.open([b"nc1:{ns"], 5.0)
+        store.put(KEYS[:1], VALUES[:1], None, LOG, store.least_now() + 5.0, [])
+        heard(stream)
+        with cluster.half_moved(slot_of(KEYS[0]), node):
+            moved = b"nc1:{ns:00}:k:new."  # it is nowhere, so it is made where the slot goes
+            store._ask([("SET", moved, b"value")], writes=True)
+            assert moved in heard(stream)
+        stream.close()
+        store.close()
+
+
+def test_a_dead_node_of_the_url_makes_no_put_more_patient(cluster):
+    store = ClusterStore("redis+cluster://127.0.0.1:1," + cluster.url.partition("://")[2])
+    store.fetch(KEYS, [])
+    live = [store.node(address).patience() for address in store.topology.primaries]
+    assert store.patience() == max(live)
+    store.close()
+
+
+def test_an_epoch_is_changed_before_the_log_tells_of_it(store):
+    asked = []
+    ask = store._ask
+    store._ask = lambda commands, **options: (
+        asked.append(list(commands)),
+        ask(commands, **options),
+    )[1]
+    store.forget_group(GROUP, LOG, b"e")
+    assert [[command[0] for command in commands] for commands in asked] == [["SET"], ["XADD"]]
 
 
 # -- a store like others -------------------------------------------------------------------------
