@@ -42,7 +42,7 @@ def data(request, example, tmp_path, monkeypatch):
 PATIENT = f"""
 import runpy, sys
 from nearcache.stores import timer
-timer._LEAST = 0.5
+timer._LEAST = 5.0
 sys.argv[0] = {str(EXAMPLE)!r}
 runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
 """
