@@ -23,9 +23,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from nearcache.stores.base import PONG, Changed
 from servers import Server
 
-__all__ = ["SLOTS", "Cluster", "Node", "SentinelGroup", "slot_of"]
+__all__ = ["SLOTS", "Cluster", "Node", "SentinelGroup", "heard", "slot_of"]
 
 SLOTS = 16384
 _PATIENCE = 30.0  # seconds for what takes two or three
@@ -536,6 +537,17 @@ class SentinelGroup(_Group):
 
 def _pairs(words: Sequence[str]) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def heard(stream: Any) -> set[bytes]:
+    """The names of what changed before now, as a store's stream tells them."""
+    names: set[bytes] = set()
+    stream.ping()
+    while True:
+        for news in stream.read(5.0):
+            if news is PONG:
+                return names
+            names |= set(news.names) if isinstance(news, Changed) else set()
 
 
 def wait_until(condition: Callable[[], Any], about: object = None) -> Any:

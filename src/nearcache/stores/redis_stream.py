@@ -190,7 +190,7 @@ class RedisStream:
             if connection.can_read(0 if messages else seconds):
                 # what comes together is handled together; and who writes has his own answer first,
                 # for which he would have to wait until the interpreter's lock is his
-                time.sleep(_GATHER)
+                time.sleep(_GATHER)  # a third of a millisecond, on the link's own thread
                 for _ in range(AT_ONCE):
                     reply = connection.read_response(disable_decoding=True, push_request=True)
                     self._take(reply, messages)

@@ -135,7 +135,7 @@ def _lock(folder: int, path: Path, seconds: float, *, alone: bool) -> None:
             if monotonic() > give_up:
                 msg = f"sqlite:///{path} is being opened by another process"
                 raise StoreTimeout(msg) from error
-            time.sleep(_PAUSE)
+            time.sleep(_PAUSE)  # a lock of a folder tells nobody when it is free
         except OSError:
             return
         else:

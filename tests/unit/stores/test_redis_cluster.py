@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from clusters import Cluster, slot_of
+from clusters import Cluster, heard, slot_of
 from embedders import until
 from nearcache.errors import ConfigError, StoreError, StoreTimeout, StoreUnavailable
-from nearcache.stores.base import PONG, TAKEN, WRITTEN, Changed
+from nearcache.stores.base import TAKEN, WRITTEN
 from nearcache.stores.redis import RedisStore
 from nearcache.stores.redis_clock import Reading
 from nearcache.stores.redis_cluster import ClusterStore
@@ -295,16 +295,6 @@ def test_while_slots_move_nobody_says_what_stands(store, cluster):
 
 
 # -- news ----------------------------------------------------------------------------------------
-
-
-def heard(stream):
-    names = set()
-    stream.ping()
-    while True:
-        for news in stream.read(5.0):
-            if news is PONG:
-                return names
-            names |= set(news.names) if isinstance(news, Changed) else set()
 
 
 def test_news_comes_from_every_node_before_the_pong(store):

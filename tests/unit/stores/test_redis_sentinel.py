@@ -6,10 +6,9 @@ import threading
 
 import pytest
 
-from clusters import SentinelGroup
+from clusters import SentinelGroup, heard
 from embedders import until
 from nearcache.errors import ConfigError, StoreUnavailable
-from nearcache.stores.base import PONG, Changed
 from nearcache.stores.redis import RedisStore
 from nearcache.testing import stored_entry
 from nearcache.testing.contracts.stores import LOG
@@ -77,16 +76,6 @@ def test_a_stream_ends_when_sentinels_name_another_primary_though_the_old_one_an
     finally:
         del pool.get_master_address
         pool.proxy.master_address = named
-
-
-def heard(stream):
-    names = set()
-    stream.ping()
-    while True:
-        for news in stream.read(5.0):
-            if news is PONG:
-                return names
-            names |= set(news.names) if isinstance(news, Changed) else set()
 
 
 def test_a_sentinel_that_is_dead_is_passed_over(group):
