@@ -226,6 +226,8 @@ class Reader:
         if form < 0.9:
             gets, loads = self._order(self._gets), self._order(self._loads)
             for number, loading in [*((n, False) for n in gets), *((n, True) for n in loads)]:
+                if not self.going.is_set():  # behind a store that is far away a round takes minutes
+                    break
                 start = now()
                 if start - previous > 0.05:
                     self._long(start - previous)
