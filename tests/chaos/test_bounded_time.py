@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 
 from embedders import M, Model, in_threads, same, until, vector, vectors
+from near_fixtures import near_caches
 from nearcache import AsyncEmbeddingCache, EmbeddingCache, NearCache, Options
 from nearcache.errors import StoreError
 from nearcache.testing import FaultProxy
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.impatient
 
 FAULTS = ("refused", "hung", "black-holed", "dropped")
 TEXTS = [f"t{n}" for n in range(20)]
+
+near = pytest.fixture(near_caches)
 
 
 @pytest.fixture
@@ -271,6 +274,26 @@ def test_a_forget_that_could_not_be_delivered_is_never_lost(make, face, server, 
     heal()
     until(lambda: cache.get("t1", M) is None and cache.get_stats().undelivered == 0)
     assert not make(face, server.url).get_batch(TEXTS, M)[1].any()
+
+
+@pytest.mark.parametrize("kind", ["embeddings", "values"])
+def test_a_forget_is_delivered_though_this_process_asks_nothing_more(
+    make, near, face, server, proxy, kind
+):
+    if kind == "embeddings":
+        cache, other = make(face, proxy.url), make(face, server.url, max_entries=0)
+        cache.put("t1", vector("t1"), M)
+        forget, found = lambda: cache.invalidate("t1", M), lambda: other.get("t1", M)
+    else:
+        cache, other = near(face, proxy.url), near(face, server.url, max_entries=0)
+        cache.put("t1", 1)
+        forget, found = lambda: cache.invalidate("t1"), lambda: other.get("t1")
+    assert found() is not None
+    heal = strike("refused", server, proxy)
+    forget()
+    assert cache.get_stats().undelivered == 1
+    heal()
+    until(lambda: found() is None)
 
 
 def test_a_cache_that_is_closed_while_the_store_is_away_says_what_it_takes_with_it(

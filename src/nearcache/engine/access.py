@@ -3,8 +3,8 @@
 Here, and only here, is decided what a failing store means: a count, at most a log line a minute,
 a pause (``engine/breaker.py``), and None instead of an answer. A store that was only held up for
 a moment is found again at once: whoever got no answer in time lets it be tried. Invalidations that
-could not be written are kept, and delivered before anything else is asked; until then what they
-name is a miss.
+could not be written are kept, and delivered before anything else is asked, or by a thread
+(``engine/delivery.py``); until then what they name is a miss.
 """
 
 import threading
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from nearcache.clock import Clock
 from nearcache.engine.breaker import Breaker, State
+from nearcache.engine.delivery import Delivery
 from nearcache.engine.io import IO
 from nearcache.engine.warn import Warnings
 from nearcache.errors import ClosedError, StoreError, StoreTimeout, StoreUnavailable
@@ -27,6 +28,7 @@ __all__ = ["Access", "Courier"]
 _MOST_QUEUED = 10_000
 _AT_ONCE = 1000
 _MOST_LEASES = 1000  # calls
+_LAST_WAIT = 1.0  # seconds
 _TOKEN_AT = {"lease": 1, "claim": 2}  # among the arguments
 
 _Queue = dict[bytes, tuple[bytes]]
@@ -94,6 +96,7 @@ class Access:
         self._told: State = "closed"
         self._lock = threading.Lock()
         self._delivering = threading.Lock()
+        self.delivery = Delivery(self)
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -254,11 +257,13 @@ class Access:
                 group, entry = self._courier.everything()
                 self._groups[group] = (entry,)  # first: who looks takes no lock
                 self._texts.clear()
+        self.delivery.wake()
 
     def queue_group(self, group: bytes, entry: bytes) -> None:
         """Keep the forgetting of a group."""
         with self._lock:
             self._groups[group] = (entry,)
+        self.delivery.wake()
 
     def queued(self, keys: Sequence[bytes]) -> _Queue:
         """Return what waits to be told of these: a write that begins now makes it needless."""
@@ -341,9 +346,20 @@ class Access:
     async def finish(self, io: IO) -> None:
         """Try once more to deliver what is queued."""
         if self.undelivered:
+            await io.store(self._let_deliver)
             await self._try(io)
         if self.undelivered:
             self.say("undelivered", "%d invalidations never reached the store", self.undelivered)
+
+    def _let_deliver(self) -> None:
+        """Let who delivers just now end, or nearly: what he has under way is no more to be done."""
+        if self._delivering.acquire(timeout=_LAST_WAIT):
+            self._delivering.release()
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        self.closed = True
+        self.delivery.close()
 
 
 def _without(

@@ -371,7 +371,7 @@ class Engine:
         if self.sharing is not None:
             await self.sharing.access.finish(io)
             await io.store(self.sharing.close)  # which may wait for a look that is being taken
-            self.sharing.access.closed = True
+            self.sharing.access.close()
         self.closed = True
         fork.leave(self)
 

@@ -31,7 +31,6 @@ log = logging.getLogger("nearcache")
 _AT_ONCE = 500  # heads per request
 _MOST_TOUCHED = 10_000  # names that wait to be prolonged; who is left out is read again
 _GATHER, _MANY = 0.003, 100  # seconds in which a few names become several, for one look
-_RETRY = 0.2  # seconds between attempts to deliver what is queued
 _IDLE = 1.0  # seconds until a thread with nothing to look at ends
 _NEVER = float("-inf")
 
@@ -123,18 +122,6 @@ class Lookout:
             for at in range(0, len(names), _AT_ONCE):
                 await self._access.glance(io, "touch", names[at : at + _AT_ONCE], seconds)
 
-    def deliver(self) -> bool:
-        """Bring the store what is queued, should nobody else ask it; say whether some is left."""
-        if not self._access.undelivered or self._access.closed:
-            return False
-        run(self._access.retry(BlockingIO()))
-        return self._access.undelivered > 0
-
-    def wake(self) -> None:
-        """Have the thread running: something is queued."""
-        with self._lock:
-            self._start()
-
     async def look_again(self, io: IO, names: list[bytes]) -> None:
         """Compare near copies, and leases of loads under way, with what the store has."""
         groups = [g for name in names if (g := self._shelf.groups.known(name)) is not None]
@@ -165,7 +152,7 @@ class Lookout:
     def rest(self) -> bool:
         """End the verifying thread if there is nothing to do; say whether it ends."""
         with self._lock:
-            if self.waiting or self.touched or self._access.undelivered:
+            if self.waiting or self.touched:
                 return False
             self._thread = None
             return True
@@ -249,7 +236,6 @@ def _look_again(lookout_ref: "ref[Lookout]") -> None:
         lookout = lookout_ref()
         if lookout is None:
             return
-        busy = False
         try:
             if lookout.look():
                 closed, few = lookout._closed, len(lookout.waiting) < _MANY
@@ -257,12 +243,11 @@ def _look_again(lookout_ref: "ref[Lookout]") -> None:
                 if few:
                     closed.wait(_GATHER)
                 continue
-            busy = lookout.deliver()
         except Exception:  # a bug; but what is looked at later must not suffer from it
             log.exception("looking again at near copies failed")
         news = lookout._news
         del lookout
-        if not news.wait(_RETRY if busy else _IDLE) and not busy:
+        if not news.wait(_IDLE):
             lookout = lookout_ref()
             if lookout is None or lookout.rest():
                 return

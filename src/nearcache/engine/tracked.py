@@ -502,7 +502,6 @@ class Tracked:
         # the store may hold an older value, or get this one late: both are forgotten there
         tried = [batch.tried.get(key, b"") for key in batch.keys]
         self.access.queue_texts(batch.keys, tried)
-        self.lookout.wake()
         return error
 
     async def _write(self, io: IO, batch: ValueBatch, landing: ValueLanding) -> StoreError | None:
@@ -655,7 +654,6 @@ class Tracked:
         if error is not None:
             if not self._shelf.record:
                 self.access.queue_texts(keys, [b""] * len(keys))
-                self.lookout.wake()
             return 0, error
         return int(stored), None
 
@@ -707,7 +705,6 @@ class Tracked:
             self._tell([group.name])
         if error is not None and not self._shelf.record:
             self.access.queue_group(group.name, b"")
-            self.lookout.wake()
         return error
 
     def _life_of(self, group: bytes) -> float | None:
