@@ -8,6 +8,7 @@ import json
 import platform
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -89,6 +90,10 @@ def _store(url: str) -> Check:
     except ConfigError as error:
         return Check("store", "fail", str(error), "Correct the URL.")
     assert store is not None, "a URL names one"
+    scheme, _, path = store.address.partition(":///")
+    if scheme == "sqlite" and not Path(path).exists():  # asked, it would be made
+        cure = "Nothing, if no cache has used it yet; else correct the URL."
+        return Check("store", "warn", f"there is no file {path}", cure)
     try:
         store.now()
         before = perf_counter()

@@ -19,8 +19,8 @@ def told(*options, status=0):
     return result.stdout
 
 
-def checks():
-    return {check["name"]: check for check in json.loads(told("--json"))["checks"]}
+def checks(*options):
+    return {check["name"]: check for check in json.loads(told("--json", *options))["checks"]}
 
 
 def test_json_is_one_document_of_checks():
@@ -80,6 +80,14 @@ def test_a_store_that_is_not_there_is_a_failure_with_its_cure():
     assert "fail  store" in out
     assert "Check that it runs" in out
     assert "secret" not in out
+
+
+def test_a_file_that_is_not_there_is_a_warning_and_is_not_made(tmp_path):
+    path = tmp_path / "typo.db"
+    found = checks("--store", f"sqlite:///{path}")["store"]
+    assert found["status"] == "warn"
+    assert "correct the URL" in found["cure"]
+    assert not path.exists()
 
 
 def test_a_url_of_no_store_is_a_failure_with_its_cure():
