@@ -86,7 +86,7 @@ def _a_busy_machine_is_no_outage(
     ``@pytest.mark.impatient`` for tests about stores that do not answer.
     """
     if request.node.get_closest_marker("impatient") is None and _engine_module() is not None:
-        monkeypatch.setattr("nearcache.stores.timer._LEAST", 0.5)
+        monkeypatch.setattr("nearcache.stores.redis.timer._LEAST", 0.5)
 
 
 # After every test

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from embedders import until
-from nearcache.stores import timer
+from nearcache.stores.redis import timer
 
 __all__ = [
     "HANG",

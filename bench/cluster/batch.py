@@ -20,7 +20,7 @@ _BUCKETS = 64
 def measure(report: Report, *, quick: bool) -> None:
     """Race ours against redis-py's ``mget_nonatomic``, its pipeline, and buckets by hand."""
     from clusters import Cluster
-    from nearcache.stores.redis_cluster import ClusterStore
+    from nearcache.stores.redis.cluster import ClusterStore
     from servers import Server
 
     log("cluster: a batch from three nodes")

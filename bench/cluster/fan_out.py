@@ -194,7 +194,7 @@ def _write_all(cluster: Any, count: int, at_once: int) -> None:
 
 def _topology(report: Report) -> None:
     """Measure what it costs to read who serves what, in clusters of 3 and of 100 primaries."""
-    from nearcache.stores.redis_topology import topology_of
+    from nearcache.stores.redis.topology import topology_of
 
     table = Table("CLUSTER NODES, a replica for each primary", ["primaries", "bytes", "ms to read"])
     for primaries in (3, 100):

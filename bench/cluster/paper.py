@@ -103,7 +103,7 @@ def _balance() -> Table:
 
 
 def _shares(space: str, nodes: int, buckets: int) -> list[int]:
-    from nearcache.stores.redis_topology import slot_of
+    from nearcache.stores.redis.topology import slot_of
 
     counts = [0] * nodes
     for bucket in range(buckets):

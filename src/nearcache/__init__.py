@@ -101,7 +101,7 @@ def __getattr__(name: str) -> object:
         return version("nearcache")
     if name == "RedisStore":
         try:
-            from nearcache.stores.redis import RedisStore
+            from nearcache.stores.redis.store import RedisStore
         except ImportError as error:
             msg = "RedisStore needs redis-py: pip install 'nearcache[redis]'"
             raise ImportError(msg) from error

@@ -7,7 +7,7 @@ Layout of the 32 bytes, little-endian, all that follows them is the payload::
 
 The *kind* names the codec and orders precisions: of two kinds of one value the larger holds more.
 A vector's has the bit SIGNED where a signature ends the entry, and SEALED where a user's codec has
-been over it, and so is larger than any without.
+been over it; they say nothing of its precision.
 The *size* is the codec's (a vector's dimension). The *expiry* is in the store's own time. The
 *stamp* condenses the epochs of the groups the entry belonged to when its load started.
 
@@ -25,6 +25,7 @@ __all__ = ["HEAD", "MAGIC", "MISSING", "SEALED", "SIGNED", "VERSION", "Loaded", 
 MAGIC = b"nC"
 VERSION = 1
 SIGNED, SEALED = 0x80, 0x40
+_PRECISION = 0xFF ^ SIGNED ^ SEALED
 HEAD = struct.Struct("<2sBBId8sQ")
 
 _FORMAT = slice(0, 3)
@@ -50,10 +51,16 @@ class Mark:
         return (
             len(stored) >= HEAD.size
             and stored[_FORMAT] == self.format
-            and stored[_KIND] >= self.kind
+            and stored[_KIND] & self.protection == self.protection
+            and stored[_KIND] & _PRECISION >= self.kind & _PRECISION
             and (self.size is None or stored[_SIZE] == self.size_bytes)
             and stored[_STAMP] == self.stamp
         )
+
+    @property
+    def protection(self) -> int:
+        """The bits SIGNED and SEALED an entry must have: more do not stand for more precision."""
+        return self.kind & (SIGNED | SEALED)
 
     @property
     def format(self) -> bytes:

@@ -136,6 +136,26 @@ def test_while_a_slot_is_half_moved_reads_work_and_no_write_is_half_done(near, f
     until(lambda: calm.get(keys[0]) == "after")
 
 
+def test_a_slot_that_stays_half_moved_keeps_no_forget_and_no_load_from_the_store(near, face, sound):
+    """A re-sharding that was interrupted may last for days."""
+    cache, other = near(face, sound.url, options=QUICK), near("sync", sound.url, options=STRICT)
+    names, slot = ValueKeys(KeySpace(SPACE)), SLOTS[9]
+    there = [f"k{n}" for n in range(2000) if slot_of(names.name(f"k{n}")) == slot][:8]
+    elsewhere = [f"e{n}" for n in range(50) if slot_of(names.name(f"e{n}")) != slot][:8]
+    other.put_batch(dict.fromkeys(there, "old"))
+    target = next(node for node in sound.primaries if node is not sound.owner_of(slot))
+    with sound.half_moved(slot, target):
+        for key in there:
+            cache.invalidate(key)
+        until(lambda: cache.get_stats().undelivered == 0)
+        assert other.get_batch(there, max_staleness=0) == [None] * 8
+        for key in elsewhere:
+            assert cache.get_or_load(key, lambda: "loaded") == "loaded"
+        assert other.get_batch(elsewhere, max_staleness=0) == ["loaded"] * 8
+    sound.until_sound()
+    assert other.get_batch(there, max_staleness=0) == [None] * 8
+
+
 def test_no_update_is_lost_and_no_call_fails_while_a_third_of_the_slots_moves(near, sound):
     caches = [near("sync", sound.url, options=STRICT).thing for _ in range(2)]
     counters = [f"counter {n}" for n in range(20)]

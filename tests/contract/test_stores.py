@@ -8,7 +8,7 @@ import pytest
 from acl import grant
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.stores.base import TAKEN, WRITTEN
-from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis.store import RedisStore
 from nearcache.stores.sqlite import SQLiteStore
 from nearcache.testing import ChaosStore, ManualClock, MemoryStore
 from nearcache.testing.contracts.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, StoreContract

@@ -41,7 +41,7 @@ def data(request, example, tmp_path, monkeypatch):
 # on a machine that the suite keeps busy a server is held up for a moment, and the example says so
 PATIENT = f"""
 import runpy, sys
-from nearcache.stores import timer
+from nearcache.stores.redis import timer
 timer._LEAST = 5.0
 sys.argv[0] = {str(EXAMPLE)!r}
 runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")

@@ -18,7 +18,7 @@ from fuzz.harness import Choices
 from nearcache.entry import Mark
 from nearcache.errors import StoreError
 from nearcache.stores.base import Changes, Fetched
-from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis.store import RedisStore
 
 __all__ = ["SEEDS", "Replies", "one", "store_of"]
 

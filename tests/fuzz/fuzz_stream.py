@@ -3,8 +3,8 @@
 from fuzz.fuzz_replies import store_of
 from fuzz.harness import Choices
 from nearcache.errors import StoreError
-from nearcache.stores import redis_stream
 from nearcache.stores.base import EVERYTHING, PONG, Changed
+from nearcache.stores.redis import stream as redis_stream
 
 __all__ = ["SEEDS", "one"]
 

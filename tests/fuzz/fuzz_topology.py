@@ -2,7 +2,7 @@
 
 from fuzz.harness import Choices
 from nearcache.errors import StoreUnavailable
-from nearcache.stores.redis_topology import slot_of, topology_of
+from nearcache.stores.redis.topology import slot_of, topology_of
 
 __all__ = ["SEEDS", "one"]
 

@@ -21,7 +21,7 @@ from nearcache import (
 )
 from nearcache.entry import Mark
 from nearcache.stores.base import HELD, TAKEN
-from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis.store import RedisStore
 
 STRICT = Options(on_store_error="raise", store_timeout=30.0)
 HEARS = replace(STRICT, link_timeout=0.0)  # looks into the log with every call

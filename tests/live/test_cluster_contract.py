@@ -7,7 +7,7 @@ import pytest
 from clusters import Cluster, slot_of
 from nearcache.errors import ConfigError
 from nearcache.stores.base import TAKEN, WRITTEN, lease_of
-from nearcache.stores.redis_cluster import ClusterStore
+from nearcache.stores.redis.cluster import ClusterStore
 from nearcache.testing.contracts.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, StoreContract
 from nearcache.testing.contracts.stores_mutable import ABSENT, ONE
 from nearcache.testing.contracts.stores_scan import START, keep, name, scan

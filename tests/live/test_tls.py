@@ -7,7 +7,7 @@ import pytest
 
 from embedders import M, Model, same, until, vectors
 from nearcache import EmbeddingCache, NearCache, Options, StoreError
-from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis.store import RedisStore
 
 STRICT = Options(on_store_error="raise", store_timeout=30.0)
 TEXTS = ["a", "b", "c"]

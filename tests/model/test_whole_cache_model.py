@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from embedders import Face, until
 from near_fixtures import near_with_clock
 from nearcache import MISSING, MemoryStore, Options, SQLiteStore, StoreError
-from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis.store import RedisStore
 from nearcache.testing import ChaosStore, ManualClock
 
 EXAMPLES = int(os.environ.get("NEARCACHE_EXAMPLES", "6"))

@@ -98,7 +98,7 @@ def test_every_source_file_is_inside(contents):
     }
     assert "nearcache/py.typed" in wanted
     assert "nearcache/testing/contracts/stores.py" in wanted
-    assert any(name.startswith("nearcache/stores/scripts/") for name in wanted)
+    assert any(name.startswith("nearcache/stores/redis/scripts/") for name in wanted)
     assert wanted - contents == set()
 
 

@@ -191,7 +191,7 @@ def test_33_a_stored_vector_takes_its_own_bytes_and_a_head(
 
 
 def test_34_fifty_misses_at_once_of_one_absent_text_are_one_read(make, one_server, monkeypatch):
-    from nearcache.stores.redis import RedisStore
+    from nearcache.stores.redis.store import RedisStore
 
     cache = make("sync", one_server.url)
     cache.get("warm up", M)

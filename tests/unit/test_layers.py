@@ -207,7 +207,7 @@ def test_the_check_allows(tmp_path):
         "errors.py": "import typing",
         "keys.py": "from . import errors\nfrom .errors import E\nimport hashlib, zlib",
         "near/vectors.py": "import numpy as np\nfrom .objects import x\nfrom ..keys import y",
-        "stores/redis.py": "import redis.asyncio\nfrom nearcache.stores import base",
+        "stores/redis/store.py": "import redis.asyncio\nfrom nearcache.stores import base",
         "engine/engine.py": "from nearcache import near, stores, keys\nfrom ..codecs import json",
         "caches/embeddings.py": "from ..engine import engine\ndef f():\n    import rich.progress",
         "cli/__init__.py": "import typer\nfrom nearcache import EmbeddingCache",

@@ -52,8 +52,8 @@ def _from_url(url: object, options: Options) -> Store:
         return MemoryStore()
     if scheme in _REDIS_SCHEMES:
         try:
-            from nearcache.stores.redis import RedisStore
-            from nearcache.stores.redis_cluster import ClusterStore
+            from nearcache.stores.redis.cluster import ClusterStore
+            from nearcache.stores.redis.store import RedisStore
         except ImportError as error:
             msg = f"{scheme}:// needs redis-py: pip install 'nearcache[redis]'"
             raise ConfigError(msg) from error

@@ -32,7 +32,7 @@ def flights_stay() -> None:
 
 def writes_always() -> None:
     """A write writes whatever is there and however late: it brings an old value back."""
-    from nearcache.stores.redis import RedisStore
+    from nearcache.stores.redis.store import RedisStore
 
     def without_comparing(commit: Callable[..., Any]) -> Callable[..., Any]:
         def always(

@@ -268,14 +268,16 @@ def test_a_signer_is_not_pickled():
 
 
 @pytest.mark.parametrize("signed_at", PRECISIONS)
-def test_a_signed_row_wins_against_rows_and_a_planted_one_does_not_against_signed_ones(signed_at):
+def test_a_signed_row_wins_if_it_is_precise_enough_and_a_planted_one_never(signed_at):
     matrix = np.full((1, 4), 0.5)
     (signed,) = rows_of(matrix, precision=signed_at)
     (planted,) = rows_of(matrix, None, "float32")
     of_signed = Mark(by_name(signed_at).kind | SIGNED, 4, STAMP)
     assert of_signed.wins(signed)
     assert not of_signed.wins(planted)
-    assert Mark(by_name("float32").kind, 4, STAMP).wins(signed)
+    exact = by_name("float32").kind
+    for mark in (Mark(exact, 4, STAMP), Mark(exact | SIGNED, 4, STAMP)):
+        assert mark.wins(signed) == (by_name(signed_at).kind >= exact)
 
 
 def _with_right_checksums(entries, digests):

@@ -7,7 +7,7 @@ import pytest
 
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
 from nearcache.stores.base import Store
-from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis.store import RedisStore
 from nearcache.testing import ChaosStore, FaultProxy, ManualClock, MemoryStore, stored_entry
 
 ENTRY = stored_entry()

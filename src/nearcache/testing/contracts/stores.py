@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from nearcache.entry import SEALED, SIGNED
 from nearcache.stores.base import HELD, LOG_LENGTH, SKIPPED, TAKEN, WRITTEN
 from nearcache.testing import mark_of, stored_entry
 from nearcache.testing.contracts.store_parts import (
@@ -187,6 +188,8 @@ class StoreContract(MutableContract, ScanContract, StreamContract):
         "worse",
         [
             pytest.param(stored_entry(b"x", kind=2), id="narrower"),
+            pytest.param(stored_entry(b"x", kind=2 | SIGNED), id="narrower, and signed"),
+            pytest.param(stored_entry(b"x", kind=2 | SEALED | SIGNED), id="narrower, and sealed"),
             pytest.param(stored_entry(b"x", size=5), id="of another size"),
             pytest.param(stored_entry(b"x", size=4 + 256), id="of a size alike in one byte"),
             pytest.param(stored_entry(b"x", stamp=b"forgott."), id="of a forgotten group"),
@@ -203,6 +206,21 @@ class StoreContract(MutableContract, ScanContract, StreamContract):
         assert store.fetch([b"a"], GROUPS).values == [worse]  # until there is something better
         assert store.fill([b"a"], [NEW], b"token", MARK, None) == [WRITTEN]
         assert store.fetch([b"a"], GROUPS).values == [NEW]
+
+    @pytest.mark.parametrize("lacks", [SIGNED, SEALED])
+    def test_what_lacks_a_protection_gives_way_however_precise(self, store, lacks):
+        plain = stored_entry(b"x", kind=63 | (SIGNED | SEALED) ^ lacks)
+        better = stored_entry(b"y", kind=2 | SIGNED | SEALED)
+        mark = mark_of(better)
+        store.write([b"a"], [plain], None, LOG, [b""])
+        assert store.lease([b"a"], b"token", LONG, mark) == [TAKEN]
+        assert store.fill([b"a"], [better], b"token", mark, None) == [WRITTEN]
+        assert store.fetch([b"a"], GROUPS).values == [better]
+
+    def test_what_has_more_protection_stands_if_it_is_precise_enough(self, store):
+        signed = stored_entry(b"x", kind=3 | SIGNED)
+        store.write([b"a"], [signed], None, LOG, [b""])
+        assert store.lease([b"a"], b"token", LONG, MARK) == [signed]
 
     def test_a_mark_of_no_size_accepts_any(self, store):
         entry = stored_entry(b"x", size=77)

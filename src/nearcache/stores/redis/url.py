@@ -1,7 +1,7 @@
 """From a URL to a pool of redis-py's connections that a cache can live with."""
 
-from copy import copy
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
@@ -9,11 +9,19 @@ import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from nearcache.errors import ConfigError
 
-__all__ = ["CLUSTER", "SCHEMES", "SENTINEL", "ManyHosts", "pool_of", "without_secrets"]
+__all__ = [
+    "CLUSTER",
+    "SCHEMES",
+    "SENTINEL",
+    "ManyHosts",
+    "pool_like",
+    "pool_of",
+    "without_secrets",
+]
 
 SCHEMES = {
     "redis": "redis",
@@ -29,12 +37,16 @@ _SENTINEL_TIMEOUT = 0.2  # sentinels are asked one after the other, and each kno
 
 Address = tuple[str, int]
 
+_PLAIN = (redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection)
+# of a pool's settings: what belongs to it alone, and what may not be in its place
+_THEIR_OWN = ("maint_notifications", "himport_", "orig_", "retry", "legacy_")
+
 
 def pool_of(url: str) -> "redis.ConnectionPool":
     """Return a pool for the server, or the sentinels' service, a URL names; it connects to nothing.
 
     A connection waits for ever, but for what the URL says itself: how long to wait is a node's
-    business (``redis_node``).
+    business (``node``).
     """
     if url.partition("://")[0].lower().endswith(SENTINEL):
         return _sentinel_pool(ManyHosts.of(url))
@@ -52,6 +64,22 @@ def pool_of(url: str) -> "redis.ConnectionPool":
     except (ValueError, TypeError, redis.RedisError) as error:
         raise _refused(url, error) from None
     return pool
+
+
+def pool_like(pool: "redis.ConnectionPool") -> "redis.ConnectionPool | None":
+    """Return a pool of ours for the server of a user's; None where theirs is more than settings.
+
+    redis-py tries again and again, with pauses, what failed; and waits five seconds each time.
+    """
+    usual = redis.ConnectionPool()
+    if type(pool) is not type(usual) or pool.max_connections != usual.max_connections:
+        return None
+    if pool.connection_class not in _PLAIN:
+        return None
+    theirs = pool.connection_kwargs
+    kept = {name: theirs[name] for name in theirs if not name.startswith(_THEIR_OWN)}
+    settings: dict[str, Any] = {**kept, **_settings()}
+    return redis.ConnectionPool(connection_class=pool.connection_class, **settings)
 
 
 def _split(url: str) -> SplitResult:
@@ -197,20 +225,37 @@ def _sentinel_pool(where: ManyHosts) -> SentinelConnectionPool:
 
 
 class _Sentinels(Sentinel):
-    """Sentinels that several threads may ask at once.
+    """Sentinels that several threads may ask at once, and that may hang.
 
-    redis-py puts the one that answered first by swapping two items of a list: of two threads that
-    do it at once one may lose an item, and that Sentinel is never asked again.
+    redis-py asks one after the other however long each says nothing, and puts the one that answered
+    first by swapping two items of a list: of two threads that do it at once one may lose an item,
+    and that Sentinel is never asked again. Here one silence is enough, and who was silent is asked
+    last from then on.
     """
 
     def discover_master(self, service_name: str) -> Any:
-        """Return the primary's address; work on a list of our own."""
-        alone: Any = copy(self)
-        alone.sentinels = list(self.sentinels)
-        try:
-            return Sentinel.discover_master(alone, service_name)  # type: ignore[no-untyped-call]
-        finally:
-            self.sentinels = alone.sentinels
+        """Return the primary's address, as the first Sentinel that knows it says."""
+        silent, end = list[Any](), monotonic() + _SENTINEL_TIMEOUT
+        error: Exception = MasterNotFoundError(f"No master found for {service_name!r}")
+        for sentinel in list(self.sentinels):
+            try:
+                masters: Any = sentinel.sentinel_masters()
+            except (redis.ConnectionError, redis.TimeoutError) as failure:
+                silent.append(sentinel)
+                error = failure
+                if monotonic() >= end:
+                    break
+                continue
+            state = masters.get(service_name)
+            if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
+                self._ask_last(silent)
+                return state["ip"], state["port"]
+        self._ask_last(silent)
+        raise error
+
+    def _ask_last(self, silent: list[Any]) -> None:
+        if silent:
+            self.sentinels = [s for s in self.sentinels if s not in silent] + silent
 
 
 def _parsed(url: str, options: list[tuple[str, str]]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nearcache.stores.redis_wire import may_evict, scan_command, scanned, touch_arguments
+from nearcache.stores.redis.wire import may_evict, scan_command, scanned, touch_arguments
 
 START = (b"nc1:{a:", b"}:k:t")
 

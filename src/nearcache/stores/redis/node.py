@@ -14,14 +14,14 @@ from typing import Any, Literal, NamedTuple
 import redis
 
 from nearcache.errors import StoreError, StoreReadOnly, StoreTimeout, StoreUnavailable
-from nearcache.stores.redis_clock import ServerClock
-from nearcache.stores.redis_errors import hush
-from nearcache.stores.redis_locks import Together
-from nearcache.stores.redis_pool import Keeper, Lent
-from nearcache.stores.redis_replies import garbled, one_found
-from nearcache.stores.redis_socket import timed
-from nearcache.stores.redis_wire import Command
-from nearcache.stores.timer import RoundTripTimer
+from nearcache.stores.redis.clock import ServerClock
+from nearcache.stores.redis.errors import hush
+from nearcache.stores.redis.locks import Together
+from nearcache.stores.redis.pool import Keeper, Lent
+from nearcache.stores.redis.replies import garbled, one_found
+from nearcache.stores.redis.socket import timed
+from nearcache.stores.redis.timer import RoundTripTimer
+from nearcache.stores.redis.wire import Command
 
 __all__ = ["Node", "Redirected", "Sent", "UnknownScript"]
 

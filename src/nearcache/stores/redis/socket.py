@@ -2,7 +2,7 @@
 
 redis-py waits for the next bytes, and begins anew with each that comes; a server that says a byte
 now and then would hold a call for ever. Here a request has an end: what the timer
-(``stores/timer.py``) gives it, and more only as the answer comes::
+(``stores/redis/timer.py``) gives it, and more only as the answer comes::
 
     request          first bytes        next bytes          ...
     |-- within() ------|-- timeout --------|-- timeout --
@@ -13,7 +13,7 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
-from nearcache.stores.timer import LONG, RoundTripTimer
+from nearcache.stores.redis.timer import LONG, RoundTripTimer
 
 if TYPE_CHECKING:
     import redis

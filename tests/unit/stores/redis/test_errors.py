@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from nearcache.stores.redis_errors import hush
+from nearcache.stores.redis.errors import hush
 
 
 @pytest.mark.parametrize(

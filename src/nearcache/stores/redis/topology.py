@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from nearcache.stores.redis_replies import garbled
+from nearcache.stores.redis.replies import garbled
 
 __all__ = ["Address", "Topology", "slot_of", "topology_of"]
 

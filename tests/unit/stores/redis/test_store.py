@@ -4,8 +4,10 @@ import pickle
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
+import redis
 
 from nearcache.errors import (
     ConfigError,
@@ -15,9 +17,9 @@ from nearcache.errors import (
     StoreUnavailable,
 )
 from nearcache.stores.base import TAKEN, WRITTEN
-from nearcache.stores.redis import RedisStore
-from nearcache.stores.redis_clock import Reading
-from nearcache.stores.timer import RoundTripTimer
+from nearcache.stores.redis.clock import Reading
+from nearcache.stores.redis.store import RedisStore
+from nearcache.stores.redis.timer import RoundTripTimer
 from nearcache.testing import FaultProxy, stored_entry
 from nearcache.testing.contracts.stores import (
     GROUPS,
@@ -238,6 +240,47 @@ def test_a_store_does_not_close_a_client_it_did_not_make(one_server):
         store.close()
         assert client.ping()
         assert works(store)
+
+
+def refusals(make_client):
+    """How often a store of a client's tries a server that hangs up on everybody."""
+    with socket.create_server(("127.0.0.1", 0)) as hangs_up:
+        tries = []
+
+        def refuse():
+            with suppress(OSError):
+                while True:
+                    caller, _ = hangs_up.accept()
+                    tries.append(caller.getpeername())
+                    caller.close()
+
+        refusing = threading.Thread(target=refuse, daemon=True)
+        refusing.start()
+        with make_client(hangs_up.getsockname()[1]) as client:
+            store = RedisStore(client)
+            with pytest.raises(StoreUnavailable):
+                store.fetch([b"k"], [])
+            store.close()
+        hangs_up.shutdown(socket.SHUT_RDWR)
+    refusing.join(5)
+    return len(tries)
+
+
+def test_through_a_client_a_server_that_refuses_is_tried_once(own_server):
+    assert refusals(lambda port: redis.Redis(port=port)) == 1
+    assert refusals(lambda port: redis.Redis.from_url(f"redis://127.0.0.1:{port}")) == 1
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_connections": 3}, {"class": redis.BlockingConnectionPool}], ids=str
+)
+def test_a_clients_pool_that_is_more_than_settings_is_used_as_it_is(one_server, connect, limit):
+    settings = {"port": one_server.port, **limit}
+    made = settings.pop("class", redis.ConnectionPool)(**settings)
+    with redis.Redis(connection_pool=made) as client:
+        store = connect(client)
+        assert works(store)
+        assert store._node.pool is made
 
 
 def test_a_store_around_a_client_cannot_be_pickled(one_server):

@@ -15,9 +15,9 @@ from nearcache.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
-from nearcache.stores import redis_stream
 from nearcache.stores.base import EVERYTHING, PONG, Changed
-from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis import stream as redis_stream
+from nearcache.stores.redis.store import RedisStore
 from nearcache.testing.contracts.store_parts import LOG, eventually
 from nearcache.testing.contracts.stores_mutable import ONE, put
 from nearcache.testing.contracts.streams import KEY, OPEN_SECONDS, PREFIXES, hear, names

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.stores.base import PONG, Message
-from nearcache.stores.redis_stream import AT_ONCE, RedisStream
-from nearcache.stores.redis_topology import Address, slot_of
+from nearcache.stores.redis.stream import AT_ONCE, RedisStream
+from nearcache.stores.redis.topology import Address, slot_of
 
 if TYPE_CHECKING:
-    from nearcache.stores.redis_cluster import ClusterStore
+    from nearcache.stores.redis.cluster import ClusterStore
 
 __all__ = ["ClusterStream"]
 

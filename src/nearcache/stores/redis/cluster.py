@@ -25,15 +25,15 @@ from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from nearcache.errors import StoreError, StoreUnavailable
 from nearcache.stores.base import TOKEN_BYTES, Fetched, Start, Stream, Ttl, lives
-from nearcache.stores.redis import RedisStore
-from nearcache.stores.redis_clock import ServerClock
-from nearcache.stores.redis_cluster_stream import ClusterStream
-from nearcache.stores.redis_locks import Together
-from nearcache.stores.redis_node import Node, Redirected, Sent
-from nearcache.stores.redis_replies import text, whole
-from nearcache.stores.redis_topology import Address, Topology, slot_of, topology_of
-from nearcache.stores.redis_url import ManyHosts, pool_of
-from nearcache.stores.redis_wire import (
+from nearcache.stores.redis.clock import ServerClock
+from nearcache.stores.redis.cluster_stream import ClusterStream
+from nearcache.stores.redis.locks import Together
+from nearcache.stores.redis.node import Node, Redirected, Sent
+from nearcache.stores.redis.replies import text, whole
+from nearcache.stores.redis.store import RedisStore
+from nearcache.stores.redis.topology import Address, Topology, slot_of, topology_of
+from nearcache.stores.redis.url import ManyHosts, pool_of
+from nearcache.stores.redis.wire import (
     Command,
     Part,
     forget_commands,
@@ -207,7 +207,7 @@ class ClusterStore(RedisStore):
             if any(one.waits for one in left):
                 time.sleep(_PAUSE)  # a slot is moving key by key, and says nothing when it has
         msg = f"{self.address} is moving slots that were asked for; ask again in a moment"
-        busy = StoreError(msg)
+        busy = _SlotMoves(msg)
         busy.is_over = True
         raise busy
 
@@ -330,11 +330,35 @@ class ClusterStore(RedisStore):
         """Delete values and leases, then log it."""
         if not keys:
             return 0
-        parts = [picked(keys, part) for part in self._together(keys)]
-        commands = [command for part in parts for command in forget_commands(part)]
-        replies = self._ask(commands, writes=True)
+        found = self._delete(keys)
         self._ask(logged(log, entries), writes=True)
-        return sum(map(whole, replies[1::2]))
+        return found
+
+    def revoke(
+        self, keys: Sequence[bytes], log: bytes, versions: Sequence[bytes] | None = None
+    ) -> int:
+        """Delete values and absence tokens; in one step, or where a slot stays half moved in two.
+
+        A script cannot name a value and its lease then, and so no load can commit in between.
+        """
+        try:
+            return super().revoke(keys, log, versions)
+        except _SlotMoves:
+            if versions is not None:
+                raise
+            return self._delete(keys)
+
+    def _delete(self, keys: Sequence[bytes]) -> int:
+        """Delete leases, so that no load fills in between, then values; return how many of these.
+
+        One after the other: sent together, in a slot that moves the second may be done first::
+
+            DEL lease (TRYAGAIN)   DEL value   the slot has moved   a load fills   DEL lease
+        """
+        parts = [picked(keys, part) for part in self._together(keys)]
+        leases, values = zip(*(forget_commands(part) for part in parts), strict=True)
+        self._ask(leases, writes=True)
+        return sum(map(whole, self._ask(values, writes=True)))
 
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, then log it: while their slot moves one may be done before."""
@@ -422,6 +446,10 @@ class ClusterStore(RedisStore):
             nodes = list(self._nodes.values())
         for node in nodes:
             node.close()
+
+
+class _SlotMoves(StoreError):
+    """A slot is moving key by key, and what was asked of it names several."""
 
 
 class _Wanted:

@@ -4,7 +4,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from nearcache.stores.redis_replies import time_of
+from nearcache.stores.redis.replies import time_of
 
 __all__ = ["Reading", "ServerClock"]
 

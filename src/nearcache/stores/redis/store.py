@@ -1,7 +1,7 @@
-"""The Redis and Valkey store: every method is one packed request, of commands from ``redis_wire``.
+"""The Redis and Valkey store: every method is one packed request, of commands from ``wire``.
 
-A server's connections are in ``redis_node``. A store of one server asks for all keys of a call
-together; a cluster's (``redis_cluster``) asks for those of each slot apart, all at once.
+A server's connections are in ``node``. A store of one server asks for all keys of a call
+together; a cluster's (``cluster``) asks for those of each slot apart, all at once.
 """
 
 import os
@@ -15,12 +15,12 @@ import redis
 from nearcache.entry import Mark
 from nearcache.errors import ConfigError, StoreTimeout, StoreUnavailable
 from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Start, Stream, Ttl, lives
-from nearcache.stores.redis_clock import Reading, ServerClock
-from nearcache.stores.redis_node import Node, UnknownScript
-from nearcache.stores.redis_replies import answers, tokens, values_of, whole
-from nearcache.stores.redis_stream import RedisStream
-from nearcache.stores.redis_url import SCHEMES, pool_of, without_secrets
-from nearcache.stores.redis_wire import (
+from nearcache.stores.redis.clock import Reading, ServerClock
+from nearcache.stores.redis.node import Node, UnknownScript
+from nearcache.stores.redis.replies import answers, tokens, values_of, whole
+from nearcache.stores.redis.stream import RedisStream
+from nearcache.stores.redis.url import SCHEMES, pool_like, pool_of, without_secrets
+from nearcache.stores.redis.wire import (
     Command,
     Part,
     changes_commands,
@@ -51,7 +51,10 @@ __all__ = ["SCHEMES", "RedisStore"]
 
 
 class RedisStore:
-    """Values on a Redis or Valkey server, by URL or through a ``redis.Redis`` client of yours.
+    """Values on a Redis or Valkey server, by URL or as a ``redis.Redis`` client of yours has it.
+
+    Of a client the settings are taken, for connections that wait no longer than a cache may. Where
+    its pool is more than settings (it is limited, blocks, asks Sentinels) it is used as it is.
 
     timeout: seconds to wait for an answer; "auto" follows measured round trips.
     least: seconds that "auto" waits at least, where a moment's stall would be an error to somebody.
@@ -66,12 +69,15 @@ class RedisStore:
         timeout: float | Literal["auto"] = "auto",
         least: float = 0.0,
     ) -> None:
+        self._url: str | None = None
+        ours: redis.ConnectionPool | None
         if isinstance(url_or_client, str):
-            pool = pool_of(url_or_client)
+            ours = pool = pool_of(url_or_client)
             self._url = url_or_client
             address = without_secrets(url_or_client)
         elif isinstance(url_or_client, redis.Redis):
             pool = url_or_client.connection_pool
+            ours = pool_like(pool)
             where = pool.connection_kwargs
             address = f"redis://{where.get('host', where.get('path', ''))}:{where.get('port', '')}"
         else:
@@ -80,9 +86,9 @@ class RedisStore:
                 f"{type(url_or_client).__name__}; the async face uses the same client in a thread"
             )
             raise ConfigError(msg)
-        self._owns_pool = isinstance(url_or_client, str)
+        self._owns_pool = ours is not None
         self._timeout, self._least = timeout, least
-        self._node = Node(pool, address, keep=self._owns_pool, timeout=timeout, least=least)
+        self._node = Node(ours or pool, address, keep=self._owns_pool, timeout=timeout, least=least)
 
     @property
     def address(self) -> str:
@@ -93,7 +99,7 @@ class RedisStore:
         return f"{type(self).__name__}({self.address!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        if not self._owns_pool:
+        if self._url is None:
             msg = "a RedisStore around a client cannot be pickled; make it from a URL"
             raise TypeError(msg)
         return _remake, (type(self), self._url, self._timeout, self._least)

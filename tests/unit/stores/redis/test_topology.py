@@ -4,7 +4,7 @@ import pytest
 from redis.crc import key_slot
 
 from nearcache.keys import KeySpace, ValueKeys
-from nearcache.stores.redis_topology import slot_of, topology_of
+from nearcache.stores.redis.topology import slot_of, topology_of
 
 ASKED = ("10.0.0.9", 7009)
 NODES = b"""\

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nearcache.stores import timer as timers
-from nearcache.stores.timer import LONG, RoundTripTimer
+from nearcache.stores.redis import timer as timers
+from nearcache.stores.redis.timer import LONG, RoundTripTimer
 from nearcache.testing import ManualClock
 
 MEGABYTE = 1_000_000

@@ -9,7 +9,7 @@ import pytest
 from clusters import SentinelGroup, heard
 from embedders import until
 from nearcache.errors import ConfigError, StoreUnavailable
-from nearcache.stores.redis import RedisStore
+from nearcache.stores.redis.store import RedisStore
 from nearcache.testing import stored_entry
 from nearcache.testing.contracts.stores import LOG
 
@@ -83,6 +83,25 @@ def test_a_sentinel_that_is_dead_is_passed_over(group):
     store = RedisStore("redis+sentinel://" + dead, timeout=1.0)
     until(lambda: works(store))
     store.close()
+
+
+def test_a_sentinel_that_hangs_holds_up_one_call_and_is_asked_last_from_then_on(group):
+    first, *others = group.sentinels
+    store = RedisStore(group.url, timeout=1.0)
+    pool = store._node.pool
+    first.pause()
+    try:
+        with pytest.raises(StoreUnavailable):
+            store.fetch([KEY], [])
+        ports = [
+            s.connection_pool.connection_kwargs["port"] for s in pool.sentinel_manager.sentinels
+        ]
+        assert sorted(ports[:-1]) == sorted(other.port for other in others)
+        assert ports[-1] == first.port
+        store.fetch([KEY], [])
+    finally:
+        first.resume()
+        store.close()
 
 
 def test_threads_that_ask_at_once_lose_no_sentinel(group):

@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from nearcache.errors import StoreUnavailable
-from nearcache.stores import redis_socket
-from nearcache.stores.redis import RedisStore
-from nearcache.stores.redis_socket import TimedSocket
-from nearcache.stores.timer import LONG, RoundTripTimer
+from nearcache.stores.redis import socket as redis_socket
+from nearcache.stores.redis.socket import TimedSocket
+from nearcache.stores.redis.store import RedisStore
+from nearcache.stores.redis.timer import LONG, RoundTripTimer
 from nearcache.testing import ManualClock
 
 

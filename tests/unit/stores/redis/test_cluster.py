@@ -10,9 +10,9 @@ from clusters import Cluster, heard, slot_of
 from embedders import until
 from nearcache.errors import ConfigError, StoreError, StoreTimeout, StoreUnavailable
 from nearcache.stores.base import TAKEN, WRITTEN
-from nearcache.stores.redis import RedisStore
-from nearcache.stores.redis_clock import Reading
-from nearcache.stores.redis_cluster import ClusterStore
+from nearcache.stores.redis.clock import Reading
+from nearcache.stores.redis.cluster import ClusterStore
+from nearcache.stores.redis.store import RedisStore
 from nearcache.testing import stored_entry
 from nearcache.testing.contracts.stores import LOG, LONG, MARK, NEW, OLD
 

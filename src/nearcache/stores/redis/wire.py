@@ -20,7 +20,7 @@ from nearcache.stores.base import (
     lease_of,
     most_scanned,
 )
-from nearcache.stores.redis_replies import listed, page, text, told
+from nearcache.stores.redis.replies import listed, page, text, told
 
 __all__ = [
     "Command",
@@ -81,7 +81,7 @@ _TEXTS: dict[str, bytes] = {}
 @cache
 def script(name: str) -> Script:
     """Return the script ``scripts/<name>.lua``."""
-    text = files("nearcache.stores").joinpath("scripts", f"{name}.lua").read_bytes()
+    text = files("nearcache.stores.redis").joinpath("scripts", f"{name}.lua").read_bytes()
     found = Script(text, sha1(text, usedforsecurity=False).hexdigest())
     _TEXTS[found.sha] = text
     return found

@@ -2,7 +2,7 @@
 
 import threading
 
-from nearcache.stores.redis_locks import Together
+from nearcache.stores.redis.locks import Together
 
 
 def is_free(lock):

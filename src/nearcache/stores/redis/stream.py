@@ -21,10 +21,10 @@ from redis.retry import Retry
 
 from nearcache.errors import StoreCannotTell, StoreTimeout, StoreUnavailable
 from nearcache.stores.base import EVERYTHING, PONG, Changed, Message
-from nearcache.stores.redis_errors import hush
-from nearcache.stores.redis_node import Node
-from nearcache.stores.redis_replies import garbled, listed, tokens
-from nearcache.stores.redis_wire import Command, milliseconds
+from nearcache.stores.redis.errors import hush
+from nearcache.stores.redis.node import Node
+from nearcache.stores.redis.replies import garbled, listed, tokens
+from nearcache.stores.redis.wire import Command, milliseconds
 
 __all__ = ["AT_ONCE", "RedisStream"]
 
