@@ -281,7 +281,7 @@ class Process:
         self.wire = Wire(world, number, self.tracked, self.shelf.keys.prefixes)
         self.tracked._link = self.wire
         self.tracked.lookout.verify = self._verify_later
-        self.tracked.access.delivery.wake = lambda: None
+        self.tracked.access.delivery.wake = lambda _: None
         hurry = self.tracked.access.hurry
         self.tracked.access.hurry = lambda _: hurry(self.io)  # not in a thread
         self.io = ValueIO(world, number)

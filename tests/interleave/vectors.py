@@ -110,7 +110,7 @@ class World(Explorer):
         }  # fmt: skip
         tiers = RowTiers(arguments, clock=self.clock)
         tiers.engine.sharing.keeper = NoThread()
-        tiers.engine.sharing.access.delivery.wake = lambda: None
+        tiers.engine.sharing.access.delivery.wake = lambda _: None
         return AsyncEmbeddingCache._face(tiers, RowIO(self, process))
 
     def lose(self, text: str) -> None:

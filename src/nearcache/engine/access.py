@@ -8,8 +8,10 @@ could not be written are kept, and delivered before anything else is asked, or b
 """
 
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from nearcache.clock import Clock
@@ -29,6 +31,7 @@ _MOST_QUEUED = 10_000
 _AT_ONCE = 1000
 _MOST_LEASES = 1000  # calls
 _LAST_WAIT = 1.0  # seconds
+_REST = 0.2  # seconds that a store which refuses is not asked again, but by the thread
 _TOKEN_AT = {"lease": 1, "claim": 2}  # among the arguments
 
 _Queue = dict[bytes, tuple[bytes]]
@@ -84,10 +87,13 @@ class Access:
         self._courier = courier
         # by key and by epoch key; an entry is a tuple of its own, so that identity tells it apart
         self._texts: _Queue = {}
+        self._writing: Counter[bytes] = Counter()
         self._groups: _Queue = {}
         # of which there was no answer: taken late by a server that was held up, or in part by a
         # cluster, others would wait for them
         self._leases: deque[tuple[Sequence[bytes], bytes]] = deque(maxlen=_MOST_LEASES)
+        self._rests_until = 0.0
+        self.delivery = Delivery.to(store)
         self.start_anew()
 
     def start_anew(self) -> None:
@@ -96,7 +102,8 @@ class Access:
         self._told: State = "closed"
         self._lock = threading.Lock()
         self._delivering = threading.Lock()
-        self.delivery = Delivery(self)
+        if self.undelivered:  # of the parent's, which may end before it has delivered it
+            self.delivery.wake(self)
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -139,7 +146,9 @@ class Access:
                 raise
 
         try:
-            if self._texts or self._groups or self._leases:
+            if (self._texts or self._groups or self._leases) and (
+                time.monotonic() >= self._rests_until
+            ):
                 await self._deliver(io)
             answer = await io.store(now)
         except _LeftAlone as error:
@@ -257,23 +266,35 @@ class Access:
                 group, entry = self._courier.everything()
                 self._groups[group] = (entry,)  # first: who looks takes no lock
                 self._texts.clear()
-        self.delivery.wake()
+        self.delivery.wake(self)
 
     def queue_group(self, group: bytes, entry: bytes) -> None:
         """Keep the forgetting of a group."""
         with self._lock:
             self._groups[group] = (entry,)
-        self.delivery.wake()
+        self.delivery.wake(self)
 
-    def queued(self, keys: Sequence[bytes]) -> _Queue:
-        """Return what waits to be told of these: a write that begins now makes it needless."""
-        if not self._texts:
+    async def before_write(self, io: IO, keys: Sequence[bytes]) -> _Queue:
+        """Return what waits to be told of these: a write that begins now makes it needless.
+
+        Until it is over it is not delivered, and what is being delivered comes before it::
+
+            us                              another thread, delivering
+                                            takes "forget k"
+            put k, done
+                                            forget k, done: what was put is gone
+        """
+        if not self._texts and not self._groups:
             return {}
         with self._lock:
-            return {key: self._texts[key] for key in keys if key in self._texts}
+            queued = {key: self._texts[key] for key in keys if key in self._texts}
+            self._writing.update(queued.keys())
+        if self._delivering.locked():
+            await io.store(self._let_deliver)
+        return queued
 
-    def superseded(self, queued: _Queue) -> None:
-        """Drop what waited before a write that has been done.
+    def after_write(self, queued: _Queue, *, done: bool) -> None:
+        """Drop what waited before a write that has been done; deliver it if it has not.
 
         Not what was queued since: it may be of what was written::
 
@@ -286,12 +307,19 @@ class Access:
         if queued:
             with self._lock:
                 for key, entry in queued.items():
-                    if self._texts.get(key) is entry:
+                    self._writing[key] -= 1
+                    if not self._writing[key]:
+                        del self._writing[key]
+                    if done and self._texts.get(key) is entry:
                         del self._texts[key]
 
     def is_queued(self, group: bytes) -> bool:
         """Say whether the forgetting of a group has not reached the store yet."""
         return group in self._groups
+
+    def hides(self, keys: Sequence[bytes]) -> bool:
+        """Say whether the store may still have, of these, what was forgotten."""
+        return bool(self._groups) or (bool(self._texts) and any(k in self._texts for k in keys))
 
     def shown(self, keys: Sequence[bytes], groups: Sequence[bytes], values: Values) -> Values:
         """Return the values without those that this process knows to be forgotten."""
@@ -314,26 +342,30 @@ class Access:
 
     async def _deliver(self, io: IO) -> None:
         """Bring the store what is queued: one caller does, the others go on; it hides till then."""
-        waits = self.undelivered or self._leases
-        if not waits or not self._delivering.acquire(blocking=False):
+        if not (self.undelivered or self._leases) or not self._delivering.acquire(blocking=False):
             return
         try:
             while self._leases:
                 await io.store(self.store.release, *self._leases[0])
                 self._leases.popleft()
             for group, entry in list(self._groups.items()):
+                if self.closed or self._groups.get(group) is not entry:
+                    continue
                 await io.store(self._courier.forget_stored_group, group, *entry)
                 self._delivered(self._groups, [(group, entry)])
-            texts = list(self._texts.items())
-            for at in range(0, len(texts), _AT_ONCE):
-                part = texts[at : at + _AT_ONCE]
+            while not self.closed:
+                with self._lock:  # anew each time: what was written meanwhile is not forgotten
+                    due = (item for item in self._texts.items() if item[0] not in self._writing)
+                    part = list(islice(due, _AT_ONCE))
+                if not part:
+                    break
                 keys, entries = [key for key, _ in part], [entry for _, (entry,) in part]
                 await io.store(self._courier.forget_stored, keys, entries)
                 self._delivered(self._texts, part)
         except StoreUnavailable:
             raise
         except StoreError:  # it can be read, not written: what is queued stays hidden
-            return
+            self._rests_until = time.monotonic() + _REST
         finally:
             self._delivering.release()
 
@@ -359,7 +391,7 @@ class Access:
     def close(self) -> None:
         """Ask nothing more."""
         self.closed = True
-        self.delivery.close()
+        self.delivery.leave(self)
 
 
 def _without(

@@ -1,41 +1,56 @@
 """Forgetting in a store that could not be reached, should nobody else ask it.
 
 Every call that asks the store brings it what is queued (``engine/access.py``). A process that has
-forgotten something and then asks nothing would keep it to itself; so there is a thread, but only
-as long as something is queued.
+forgotten something and then asks nothing would keep it to itself; so there is a thread for each
+store, but only as long as something is queued for it.
 """
 
-import logging
+import os
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
 from nearcache.engine.io import BlockingIO, run
+from nearcache.errors import ClosedError
 
 if TYPE_CHECKING:
     from nearcache.engine.access import Access
 
 __all__ = ["Delivery"]
 
-log = logging.getLogger("nearcache")
-
-_RETRY = 0.2  # seconds between attempts
+_RETRY, _MOST = 0.2, 5.0  # seconds between attempts; longer each time where a store refuses
 
 
 class Delivery:
-    """The thread that tries again and again, for one ``Access``. Thread-safe."""
+    """The thread that tries again and again, for all namespaces of one store. Thread-safe."""
 
-    def __init__(self, access: "Access") -> None:
-        self._access = ref(access)
+    @classmethod
+    def to(cls, store: object) -> "Delivery":
+        """Return the one to a store, which whoever asks must hold as long as the answer."""
+        with _guard:
+            found = _deliveries.get(id(store))
+            if found is None:
+                found = _deliveries[id(store)] = cls()
+            return found
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self._waiting: dict[int, ref[Access]] = {}
+        self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def wake(self) -> None:
-        """Have the thread running: something is queued."""
+    def wake(self, access: "Access") -> None:
+        """Have what is queued there delivered."""
+        if self._pid != os.getpid():
+            self._begin()  # the thread stayed in the parent
         with self._lock:
-            if self._thread is None and not self._closed.is_set():
+            self._waiting[id(access)] = ref(access)
+            if self._thread is None:
                 thread = threading.Thread(
                     target=self._deliver, name="nearcache-deliver", daemon=True
                 )
@@ -43,28 +58,43 @@ class Delivery:
                     thread.start()
                     self._thread = thread
 
-    def close(self) -> None:
-        """Let the thread end."""
-        self._closed.set()
+    def leave(self, access: "Access") -> None:
+        """Deliver nothing more of it."""
+        with self._lock:
+            self._waiting.pop(id(access), None)
+            self._over.set()
 
     def _deliver(self) -> None:
-        while not self._closed.is_set():
-            access = self._access()
-            if access is None:
-                return
+        pause = _RETRY
+        while True:
+            self._over.clear()
+            with self._lock:
+                waiting = list(self._waiting.items())
+            refused = [self._try(name, found()) for name, found in waiting]
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    return
+            pause = min(_MOST, 2 * pause) if any(refused) else _RETRY
+            self._over.wait(pause)
+
+    def _try(self, name: int, access: "Access | None") -> bool:
+        """Deliver what is queued there; say whether the store answers, and does not take it."""
+        ends, before = access is None or access.closed, 0
+        if access is not None and not ends:
+            before = access.undelivered
             try:
                 run(access.retry(BlockingIO()))
-            except Exception:  # a bug; but what is queued must not suffer from it
-                log.exception("bringing the store what was forgotten failed")
-            if self._rests(access):
-                return
-            del access
-            self._closed.wait(_RETRY)
+            except ClosedError:  # its user has closed the store
+                ends = True
+            except Exception as error:  # noqa: BLE001  a bug; what else is queued goes on
+                access.say("delivery", "forgetting in the store failed: %s", type(error).__name__)
+        with self._lock:  # whoever queues more looks under this lock, after it
+            left = 0 if access is None else access.undelivered
+            if ends or not left:
+                self._waiting.pop(name, None)
+        return access is not None and access.state == "closed" and left >= before > 0
 
-    def _rests(self, access: "Access") -> bool:
-        """End if nothing is left; whoever queues more looks under the same lock."""
-        with self._lock:
-            if access.undelivered:
-                return False
-            self._thread = None
-            return True
+
+_guard = threading.Lock()
+_deliveries: "WeakValueDictionary[int, Delivery]" = WeakValueDictionary()

@@ -146,11 +146,11 @@ class Logged:
     ) -> list[bool | bytes] | None:
         """Claim the right to load what has no valid value."""
         # a store that still has what we know to be forgotten must not give it back
-        if not batch.stamp or self.access.undelivered:
+        keys, seconds = batch.keys_at(positions), self._engine.options.lease
+        if not batch.stamp or self.access.hides(keys):
             return None
-        seconds = self._engine.options.lease
         answers: list[bool | bytes] | None = await self.access.ask(
-            io, "lease", batch.keys_at(positions), token, seconds, batch.marked()
+            io, "lease", keys, token, seconds, batch.marked()
         )
         return answers
 
@@ -211,8 +211,23 @@ class Logged:
         names, access = batch.shelf.keys, self.access
         self.refills.forget(batch.keys)  # before the store is asked: a lease taken then is too late
         entries = [Forget(names.identity, d).pack(self.reader.origin) for d in batch.handles]
-        queued = access.queued(batch.keys)
-        fetched, error = await access.attempt(io, "fetch", [], names.groups)
+        queued, done = await access.before_write(io, batch.keys), False
+        try:
+            error = await self._write(io, batch, landing, entries)
+            done = error is None
+        finally:
+            access.after_write(queued, done=done)
+        if error is not None:
+            # the store may hold an older value: what could not be written is forgotten there
+            access.queue_texts(batch.keys, entries)
+        return error
+
+    async def _write(
+        self, io: IO, batch: RowBatch, landing: Landing, entries: Sequence[bytes]
+    ) -> StoreError | None:
+        names, access = batch.shelf.keys, self.access
+        failed: StoreError | None
+        fetched, failed = await access.attempt(io, "fetch", [], names.groups)
         if fetched is not None:
             batch.stamp = stamp(fetched.epochs)
             here = self._engine.clock()
@@ -220,15 +235,9 @@ class Logged:
             now = fetched.now + here - fetched.sent
             packed = batch.pack(landing, None if lives is None else now + lives)
             seconds = None if lives is None else lives.tolist()
-            _, error = await access.attempt(
+            _, failed = await access.attempt(
                 io, "write", batch.keys, packed, seconds, names.log, entries
             )
-            if error is None:
-                access.superseded(queued)
-        if error is not None:
-            # the store may hold an older value: what could not be written is forgotten there
-            access.queue_texts(batch.keys, entries)
-        failed: StoreError | None = error
         return failed
 
     async def forget(

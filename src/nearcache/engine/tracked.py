@@ -344,9 +344,9 @@ class Tracked:
     ) -> list[bool | bytes] | None:
         """Claim the right to load what has no value, or one that was seen and is of no use."""
         # a store that still has what we know to be forgotten must not give it back
-        if not batch.everything or self.access.undelivered:
-            return None
         keys, seen = batch.keys_at(positions), [batch.seen[i] for i in positions]
+        if not batch.everything or self.access.hides(keys):
+            return None
         # before it is asked for: whoever ends the lease is heard
         self.lookout.loading.update(dict.fromkeys(keys, token))
         answers: list[bool | bytes] | None = None
@@ -486,15 +486,16 @@ class Tracked:
 
     async def write(self, io: IO, batch: ValueBatch, landing: ValueLanding) -> StoreError | None:
         """Write values over what is there; None, or why not all of them could be written."""
-        queued = self.access.queued(batch.keys)
+        queued, done = await self.access.before_write(io, batch.keys), False
         try:
             error = await self._write(io, batch, landing)
+            done = error is None
         except StoreError as raised:  # for who wants errors raised
             error = raised
         finally:
+            self.access.after_write(queued, done=done)
             self._tell(batch.keys)
         if error is None:
-            self.access.superseded(queued)
             return None
         batch.held = [None] * len(batch.held)
         if self._shelf.record or batch.expected is not None:
@@ -585,7 +586,7 @@ class Tracked:
         That is also the answer while the store may still have what was forgotten.
         """
         fetched = await self.read(io, batch, range(len(batch.keys)))
-        if fetched is None or self.access.undelivered:
+        if fetched is None or self.access.hides(batch.keys):
             return False
         batch.accept(range(len(batch.keys)), fetched)
         batch.expected = list(batch.seen)
@@ -729,11 +730,26 @@ class Tracked:
                                                 (goes on)
             put v3, done                        v3
                                                 the forgetting, late: of v1 and v2, not of v3
+
+        Leases go first, for what is being loaded may be older than the forgetting, and once more
+        where an update came in between, which followed from what was forgotten::
+
+            us                                  another process
+                                                leases k, loads v1
+            forget k, no answer; ask: nothing
+                                                v1, its lease is still there
+            forget nothing, end the lease
         """
-        found = self._store.heads(keys, []).values
-        pairs = zip(entries, found, strict=True)
-        versions = [tried + (version_of(head) or _NO_VERSION) for tried, head in pairs]
-        self._store.revoke(keys, self._shelf.keys.log, versions)
+        log = self._shelf.keys.log
+        self._store.revoke(keys, log, [_NO_VERSION] * len(keys))
+        for _ in range(_ATTEMPTS):
+            versions = [version_of(head) for head in self._store.heads(keys, []).values]
+            pairs = zip(entries, versions, strict=True)
+            gone = self._store.revoke(keys, log, [tried + (v or _NO_VERSION) for tried, v in pairs])
+            if gone >= sum(map(bool, versions)):
+                return
+        msg = f"{self._store.address}: values change as fast as they are forgotten; it goes on"
+        raise StoreError(msg)
 
     def forget_stored_group(self, group: bytes, _entry: bytes) -> None:
         """Forget a group in the store."""

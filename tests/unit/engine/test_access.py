@@ -56,7 +56,7 @@ class World:
         self.access = Access(
             self.store, self.courier, self.counters, self.events, self.clock, strict=strict
         )
-        self.access.delivery.wake = lambda: None  # has tests of its own
+        self.access.delivery.wake = lambda _: None  # has tests of its own
 
     def _hear(self, name, subject, detail):
         if name == "breaker":

@@ -46,6 +46,8 @@ from nearcache.stores.redis.wire import (
     picked,
     scan_command,
     scanned,
+    script,
+    slots,
     with_text,
 )
 
@@ -110,7 +112,12 @@ class ClusterStore(RedisStore):
                 url = self._where.of_node(address)
                 shown = self._where.shown_node(address)
                 node = Node(
-                    pool_of(url), shown, keep=True, timeout=self._timeout, least=self._least
+                    pool_of(url),
+                    shown,
+                    ours=True,
+                    keep=True,
+                    timeout=self._timeout,
+                    least=self._least,
                 )
                 self._nodes[address] = node
             return node
@@ -344,9 +351,12 @@ class ClusterStore(RedisStore):
         try:
             return super().revoke(keys, log, versions)
         except _SlotMoves:
-            if versions is not None:
-                raise
-            return self._delete(keys)
+            if versions is None:
+                return self._delete(keys)
+            self._ask([("DEL", lease) for lease in slots(keys)[1::2]], writes=True)
+            one_by_one = zip(keys, versions, strict=True)
+            commands = [script("revoke").call([key], wanted) for key, wanted in one_by_one]
+            return sum(map(whole, self._ask(commands, writes=True)))
 
     def _delete(self, keys: Sequence[bytes]) -> int:
         """Delete leases, so that no load fills in between, then values; return how many of these.

@@ -54,7 +54,7 @@ class ClusterStream:
         topology = store.refresh()
         owners = sorted({address for address in topology.owners if address is not None})
         before = {address: self._view_of(address) for address in owners}
-        self._epoch, first = max(view[0] for view in before.values()), owners[0]
+        self._epoch, first = min(view[0] for view in before.values()), owners[0]
         topology = store.refresh()  # not older than the epoch: what is newer ends the stream
         for address in topology.primaries:
             # one without slots, too: keys of a slot that is moving there change there before it

@@ -54,8 +54,8 @@ class Sent(NamedTuple):
 class Node:
     """A server behind a pool of redis-py's. Thread-safe; constructing does no I/O.
 
-    keep: whether the pool is ours: connections stay out of it between calls, and their sockets know
-        how long to wait.
+    ours: whether the pool is ours, and its sockets shall know how long to wait.
+    keep: whether connections stay out of it between calls.
     timeout: seconds to wait for an answer; "auto" follows measured round trips, from ``least`` on.
     """
 
@@ -64,6 +64,7 @@ class Node:
         pool: "redis.ConnectionPool",
         address: str,
         *,
+        ours: bool,
         keep: bool,
         timeout: float | Literal["auto"],
         least: float,
@@ -72,8 +73,8 @@ class Node:
         self.address = address
         self._fixed_timeout = None if timeout == "auto" else timeout
         self.timer = RoundTripTimer(self._fixed_timeout, least)
-        self._timed = keep
-        if keep:  # a pool of ours: its sockets know how long to wait
+        self._timed = ours
+        if ours:  # a pool of ours: its sockets know how long to wait
             pool.connection_class = timed(pool.connection_class, self.timer)
         self.clock = ServerClock()
         self._keeper = Keeper(pool, keep=keep)

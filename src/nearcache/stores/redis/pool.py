@@ -30,7 +30,7 @@ class Keeper:
     """Lends a pool's connections to one thread at a time. Thread-safe.
 
     keep: whether connections stay out of the pool between calls; not those of a user's own pool,
-    whose size and health are the user's business.
+    whose health is the user's business, nor of one with a limit, where others wait for them.
     """
 
     def __init__(self, pool: "redis.ConnectionPool", *, keep: bool) -> None:

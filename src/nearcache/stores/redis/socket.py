@@ -35,6 +35,7 @@ class TimedSocket:
         "_end",
         "_heard",
         "_last_end",
+        "_peeks",
         "_size",
         "_sock",
         "_timer",
@@ -52,12 +53,17 @@ class TimedSocket:
         self._end = 0.0
         self._last_end = 0.0
         self._under_way = 0
+        self._peeks = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
-    def settimeout(self, _seconds: float | None) -> None:
-        """Do nothing: how long to wait follows from what was asked."""
+    def settimeout(self, seconds: float | None) -> None:
+        """Wait for nothing, or for as long as follows from what was asked.
+
+        redis-py before version 8 sets 0 to see whether anything is there.
+        """
+        self._peeks = seconds == 0
 
     def sendall(self, data: Any) -> None:
         """Send a request, or more of it."""
@@ -88,6 +94,9 @@ class TimedSocket:
         return data
 
     def _received(self, receive: Any, argument: Any) -> Any:
+        if self._peeks:
+            self._sock.settimeout(0)
+            return receive(argument)
         left = self._end - _clock()
         while left > 0:
             self._sock.settimeout(left)

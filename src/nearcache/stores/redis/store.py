@@ -19,7 +19,7 @@ from nearcache.stores.redis.clock import Reading, ServerClock
 from nearcache.stores.redis.node import Node, UnknownScript
 from nearcache.stores.redis.replies import answers, tokens, values_of, whole
 from nearcache.stores.redis.stream import RedisStream
-from nearcache.stores.redis.url import SCHEMES, pool_like, pool_of, without_secrets
+from nearcache.stores.redis.url import SCHEMES, is_limited, pool_like, pool_of, without_secrets
 from nearcache.stores.redis.wire import (
     Command,
     Part,
@@ -53,8 +53,9 @@ __all__ = ["SCHEMES", "RedisStore"]
 class RedisStore:
     """Values on a Redis or Valkey server, by URL or as a ``redis.Redis`` client of yours has it.
 
-    Of a client the settings are taken, for connections that wait no longer than a cache may. Where
-    its pool is more than settings (it is limited, blocks, asks Sentinels) it is used as it is.
+    Of a client the settings are taken as they are now, for connections of our own, no more than
+    its pool may have, that wait no longer than a cache may. A pool of a kind we do not know is used
+    as it is.
 
     timeout: seconds to wait for an answer; "auto" follows measured round trips.
     least: seconds that "auto" waits at least, where a moment's stall would be an error to somebody.
@@ -88,7 +89,15 @@ class RedisStore:
             raise ConfigError(msg)
         self._owns_pool = ours is not None
         self._timeout, self._least = timeout, least
-        self._node = Node(ours or pool, address, keep=self._owns_pool, timeout=timeout, least=least)
+        keep = ours is not None and not is_limited(ours)
+        self._node = Node(
+            ours or pool,
+            address,
+            ours=self._owns_pool,
+            keep=keep,
+            timeout=timeout,
+            least=least,
+        )
 
     @property
     def address(self) -> str:
@@ -480,7 +489,7 @@ class RedisStore:
         self._node.reset_after_fork()
 
     def close(self) -> None:
-        """Close the connections of a store made from a URL."""
+        """Close all connections, but those of a client's pool of a kind we do not know."""
         if self._owns_pool:
             self._node.close()
 

@@ -18,6 +18,7 @@ __all__ = [
     "SCHEMES",
     "SENTINEL",
     "ManyHosts",
+    "is_limited",
     "pool_like",
     "pool_of",
     "without_secrets",
@@ -39,7 +40,17 @@ Address = tuple[str, int]
 
 _PLAIN = (redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection)
 # of a pool's settings: what belongs to it alone, and what may not be in its place
-_THEIR_OWN = ("maint_notifications", "himport_", "orig_", "retry", "legacy_")
+_THEIR_OWN = (
+    "maint_notifications",
+    "himport_",
+    "orig_",
+    "retry",
+    "legacy_",
+    "parser_class",
+    "connection_pool",
+)
+_POOLS = (redis.ConnectionPool, redis.BlockingConnectionPool)
+_TURN = 1.0  # seconds that a caller waits for a connection of a pool that has no more
 
 
 def pool_of(url: str) -> "redis.ConnectionPool":
@@ -67,19 +78,44 @@ def pool_of(url: str) -> "redis.ConnectionPool":
 
 
 def pool_like(pool: "redis.ConnectionPool") -> "redis.ConnectionPool | None":
-    """Return a pool of ours for the server of a user's; None where theirs is more than settings.
+    """Return a pool of ours for the server of a user's, as large; None for one of an unknown kind.
 
-    redis-py tries again and again, with pauses, what failed; and waits five seconds each time.
+    redis-py tries again and again, with pauses, what failed; and waits five seconds each time, or
+    for ever.
     """
-    usual = redis.ConnectionPool()
-    if type(pool) is not type(usual) or pool.max_connections != usual.max_connections:
-        return None
-    if pool.connection_class not in _PLAIN:
-        return None
     theirs = pool.connection_kwargs
     kept = {name: theirs[name] for name in theirs if not name.startswith(_THEIR_OWN)}
-    settings: dict[str, Any] = {**kept, **_settings()}
+    settings: dict[str, Any] = {**kept, **_settings(), "max_connections": pool.max_connections}
+    if type(pool) is SentinelConnectionPool and pool.is_master:
+        manager = pool.sentinel_manager
+        asked = [_of_sentinel(client.connection_pool) for client in manager.sentinels]
+        sentinels = _Sentinels([], min_other_sentinels=manager.min_other_sentinels)  # type: ignore[no-untyped-call]
+        sentinels.sentinels = [redis.Redis(connection_pool=one) for one in asked]
+        return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+            pool.service_name, sentinels, connection_class=pool.connection_class, **settings
+        )
+    if type(pool) not in _POOLS or pool.connection_class not in _PLAIN:
+        return None
+    if not is_limited(pool):
+        return redis.ConnectionPool(connection_class=pool.connection_class, **settings)
+    return redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
+        connection_class=pool.connection_class, timeout=_TURN, **settings
+    )
+
+
+def _of_sentinel(pool: "redis.ConnectionPool") -> "redis.ConnectionPool":
+    theirs = pool.connection_kwargs
+    kept = {name: theirs[name] for name in theirs if not name.startswith(_THEIR_OWN)}
+    waits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), _SENTINEL_TIMEOUT)
+    settings: dict[str, Any] = {**kept, **_settings(), **waits}
     return redis.ConnectionPool(connection_class=pool.connection_class, **settings)
+
+
+def is_limited(pool: "redis.ConnectionPool") -> bool:
+    """Say whether a pool has fewer connections than there may be callers."""
+    return pool.max_connections < redis.ConnectionPool().max_connections or isinstance(
+        pool, redis.BlockingConnectionPool
+    )
 
 
 def _split(url: str) -> SplitResult:
@@ -211,6 +247,7 @@ def _sentinel_pool(where: ManyHosts) -> SentinelConnectionPool:
             "socket_connect_timeout": _SENTINEL_TIMEOUT,
             **_parsed("redis://x", theirs),
         }
+        sentinel.pop("socket_read_size")  # redis-py knows it there since version 8 only
         for name in ("host", "connection_class"):
             settings.pop(name, None)
             sentinel.pop(name, None)

@@ -5,6 +5,7 @@ import pickle
 import threading
 
 import pytest
+import redis.sentinel
 
 from clusters import SentinelGroup, heard
 from embedders import until
@@ -101,6 +102,25 @@ def test_a_sentinel_that_hangs_holds_up_one_call_and_is_asked_last_from_then_on(
         store.fetch([KEY], [])
     finally:
         first.resume()
+        store.close()
+
+
+def test_a_client_that_asks_sentinels_lends_their_addresses(group):
+    hosts = [("127.0.0.1", each.port) for each in group.sentinels]
+    with redis.sentinel.Sentinel(hosts).master_for(group.service) as client:
+        store = RedisStore(client, timeout=1.0)
+        until(lambda: works(store))
+        assert store._node.pool is not client.connection_pool
+        for each in group.sentinels:
+            each.pause()
+        try:  # none is resumed before the call ends
+            store._node.pool.disconnect()
+            store._node._keeper.distrust()
+            with pytest.raises(StoreUnavailable):
+                store.fetch([KEY], [])
+        finally:
+            for each in group.sentinels:
+                each.resume()
         store.close()
 
 

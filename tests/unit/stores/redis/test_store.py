@@ -272,15 +272,47 @@ def test_through_a_client_a_server_that_refuses_is_tried_once(own_server):
 
 
 @pytest.mark.parametrize(
-    "limit", [{"max_connections": 3}, {"class": redis.BlockingConnectionPool}], ids=str
+    "kind, limit",
+    [(redis.ConnectionPool, 2), (redis.BlockingConnectionPool, 2)],
+    ids=["limited", "blocking"],
 )
-def test_a_clients_pool_that_is_more_than_settings_is_used_as_it_is(one_server, connect, limit):
-    settings = {"port": one_server.port, **limit}
-    made = settings.pop("class", redis.ConnectionPool)(**settings)
-    with redis.Redis(connection_pool=made) as client:
+def test_a_limit_of_a_clients_pool_holds_and_its_callers_take_turns(
+    one_server, connect, kind, limit
+):
+    pool = kind(port=one_server.port, max_connections=limit)
+    with redis.Redis(connection_pool=pool) as client, one_server.client() as other:
+        store = connect(client)
+        before = other.info("clients")["connected_clients"]
+        found = at_once(8, lambda n: [store.fetch([b"k%d" % n], []) for _ in range(20)])
+        assert len(found) == 8
+        assert other.info("clients")["connected_clients"] <= before + limit
+        assert store._node.pool is not pool
+
+
+@pytest.mark.impatient
+@pytest.mark.parametrize("kind", [redis.ConnectionPool, redis.BlockingConnectionPool])
+def test_a_limited_client_of_a_server_that_hangs_ends_in_time(own_server, kind):
+    server = own_server()
+    with redis.Redis(connection_pool=kind(port=server.port, max_connections=3)) as client:
+        store = RedisStore(client)
+        assert works(store)
+        server.pause()
+        with pytest.raises(StoreTimeout):  # it is not resumed before
+            store.fetch([b"k"], [])
+        server.resume()
+        store.close()
+
+
+class PoolOfTheUsers(redis.ConnectionPool):
+    """It does what we cannot know."""
+
+
+def test_a_pool_of_an_unknown_kind_is_used_as_it_is(one_server, connect):
+    pool = PoolOfTheUsers(port=one_server.port)
+    with redis.Redis(connection_pool=pool) as client:
         store = connect(client)
         assert works(store)
-        assert store._node.pool is made
+        assert store._node.pool is pool
 
 
 def test_a_store_around_a_client_cannot_be_pickled(one_server):

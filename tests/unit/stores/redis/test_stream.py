@@ -104,8 +104,8 @@ def test_a_client_of_the_users_own_lends_its_way_to_connect(redis_server, connec
 
 def test_a_stream_reads_without_hiredis(redis_server, connect, listen):
     with redis_server.client() as client:
-        client.connection_pool.connection_kwargs["parser_class"] = _RESP3Parser
         store = connect(client)
+        store._node.pool.connection_kwargs["parser_class"] = _RESP3Parser
         stream = listen(store)
         assert isinstance(stream._connection._parser, _RESP3Parser)
         assert hears(store, stream)

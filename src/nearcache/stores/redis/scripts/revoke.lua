@@ -1,5 +1,5 @@
 -- Delete values and leases at once: no load can commit in between.
--- KEYS: value, lease, value, lease, …
+-- KEYS: value, lease, value, lease, …, or one value alone
 -- ARGV, if any: per key the versions (8 bytes each) of which a value must have one to be deleted.
 -- Returns how many values there were.
 local found = 0
@@ -16,6 +16,6 @@ for i = 1, #KEYS, 2 do
   else
     found = found + redis.call('DEL', KEYS[i])
   end
-  redis.call('DEL', KEYS[i + 1])
+  if KEYS[i + 1] then redis.call('DEL', KEYS[i + 1]) end
 end
 return found
