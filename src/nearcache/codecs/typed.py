@@ -55,7 +55,9 @@ def typed(codec: Codec, hint: Any) -> Codec:
     if hint is Any or hint is object:
         return codec
     if codec.name in _SINGLE:
-        if (get_origin(hint) or hint) is _SINGLE[codec.name]:
+        kind = get_origin(hint) or hint
+        kind = getattr(kind, "__value__", kind)  # numpy's NDArray is a type alias from 2.5 on
+        if (get_origin(kind) or kind) is _SINGLE[codec.name]:
             return codec
         msg = f"codec={codec.name!r} keeps one type only; use type= with 'json' or 'msgpack'"
         raise ConfigError(msg)

@@ -30,7 +30,7 @@ __all__ = ["Access", "Courier"]
 _MOST_QUEUED = 10_000
 _AT_ONCE = 1000
 _MOST_LEASES = 1000  # calls
-_LAST_WAIT = 1.0  # seconds
+_LAST_WAIT, _LOOK = 1.0, 0.002  # seconds
 _REST = 0.2  # seconds that a store which refuses is not asked again, but by the thread
 _TOKEN_AT = {"lease": 1, "claim": 2}  # among the arguments
 
@@ -289,8 +289,7 @@ class Access:
         with self._lock:
             queued = {key: self._texts[key] for key in keys if key in self._texts}
             self._writing.update(queued.keys())
-        if self._delivering.locked():
-            await io.store(self._let_deliver)
+        await self._let_deliver(io)
         return queued
 
     def after_write(self, queued: _Queue, *, done: bool) -> None:
@@ -378,15 +377,16 @@ class Access:
     async def finish(self, io: IO) -> None:
         """Try once more to deliver what is queued."""
         if self.undelivered:
-            await io.store(self._let_deliver)
+            await self._let_deliver(io)
             await self._try(io)
         if self.undelivered:
             self.say("undelivered", "%d invalidations never reached the store", self.undelivered)
 
-    def _let_deliver(self) -> None:
-        """Let who delivers just now end, or nearly: what he has under way is no more to be done."""
-        if self._delivering.acquire(timeout=_LAST_WAIT):
-            self._delivering.release()
+    async def _let_deliver(self, io: IO) -> None:
+        """Let who delivers just now come to an end, if it is near."""
+        end = time.monotonic() + _LAST_WAIT
+        while self._delivering.locked() and time.monotonic() < end:
+            await io.sleep(_LOOK)
 
     def close(self) -> None:
         """Ask nothing more."""

@@ -15,11 +15,17 @@ class Announcer:
 
     def __init__(self) -> None:
         self.streams: weakref.WeakSet[MemoryStream] = weakref.WeakSet()
-        self.news = threading.Condition()
+        self._begin()
+
+    def _begin(self) -> None:
+        # taken itself, not through the condition, whose __enter__ is Python: Ctrl-C there would
+        # leave it taken for ever
+        self.lock = threading.RLock()
+        self.news = threading.Condition(self.lock)
 
     def tell(self, names: Sequence[bytes]) -> None:
         """Say that these keys and groups changed, in this order."""
-        with self.news:
+        with self.lock:
             for stream in self.streams:
                 if heard := [name for name in names if name.startswith(stream.prefixes)]:
                     stream.queue.append(Changed(heard))
@@ -27,14 +33,14 @@ class Announcer:
 
     def tell_everything(self) -> None:
         """Say that anything may have changed."""
-        with self.news:
+        with self.lock:
             for stream in self.streams:
                 stream.queue.append(EVERYTHING)
             self.news.notify_all()
 
     def reset_after_fork(self) -> None:
         """End all streams: who reads them stayed in the parent."""
-        self.news = threading.Condition()
+        self._begin()
         for stream in self.streams:
             stream.is_open = False
         self.streams.clear()
@@ -52,7 +58,7 @@ class MemoryStream:
 
     def open(self, prefixes: Sequence[bytes], seconds: float) -> None:  # noqa: ARG002
         """Begin to hear of changes."""
-        with self._announcer.news:
+        with self._announcer.lock:
             if self._closed:
                 self._check()
             self.prefixes = tuple(prefixes)
@@ -61,19 +67,19 @@ class MemoryStream:
 
     def watch(self, prefix: bytes) -> None:
         """Hear of one more prefix."""
-        with self._announcer.news:
+        with self._announcer.lock:
             self._check()
             self.prefixes = (*self.prefixes, prefix)
 
     def ping(self) -> None:
         """Put a PONG behind what was said before."""
-        with self._announcer.news:
+        with self._announcer.lock:
             self._check()
             self.queue.append(PONG)
 
     def read(self, seconds: float) -> list[Message]:
         """Return what has come."""
-        with self._announcer.news:
+        with self._announcer.lock:
             self._announcer.news.wait_for(lambda: self.queue or not self.is_open, seconds)
             self._check()
             heard, self.queue = self.queue, []
@@ -86,7 +92,7 @@ class MemoryStream:
 
     def close(self) -> None:
         """Hear no more."""
-        with self._announcer.news:
+        with self._announcer.lock:
             self.is_open, self._closed = False, True
             self._announcer.streams.discard(self)
             self._announcer.news.notify_all()
