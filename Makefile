@@ -20,7 +20,7 @@ define venv
 	$(1)/bin/python $(PIP) install --upgrade 'pip>=24'
 endef
 
-.PHONY: help demo test test-all lint format faces bench history audit soak fuzz servers venv clean
+.PHONY: help demo test test-all lint format faces bench history audit soak fuzz servers clients venv clean
 help:
 	@echo 'make demo      embed real text with a real model, cold and warm'
 	@echo 'make test      linters, types, and the suite against four real servers'
@@ -64,7 +64,7 @@ test-all: test
 		.venv-$$v/bin/python -m pytest -q; \
 	done
 
-bench: .venv-bench/.installed
+bench: .venv-bench/.installed .venv-litellm/.installed
 	PYTHONPATH=. .venv-bench/bin/python -m bench $(BENCH)
 
 history: .venv-bench/.installed servers
@@ -83,10 +83,11 @@ audit: .venv-audit/.installed
 	.venv-audit/bin/bandit -q -r src -c pyproject.toml
 	.venv-audit/bin/pip-audit --local --skip-editable
 
-servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched
+servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched clients
+clients: .servers/openai-1/.fetched .servers/openai-2/.fetched .servers/openai-node/.fetched
 venv: .venv/.test servers
 
-.venv/bin/python .venv-bench/bin/python .venv-audit/bin/python .venv-fuzz/bin/python: %/bin/python:
+.venv/bin/python .venv-bench/bin/python .venv-litellm/bin/python .venv-audit/bin/python .venv-fuzz/bin/python: %/bin/python:
 	@[ -n '$(PYTHON)' ] || { echo 'nearcache needs Python 3.11 or newer' >&2; exit 1; }
 	$(call venv,$*,$(PYTHON))
 
@@ -111,6 +112,11 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 	.venv-bench/bin/python $(PIP) install -e '.[redis,cli]' -r bench/requirements.txt
 	@touch $@
 
+# A proxy to compare ours with; apart, for it pins what it needs.
+.venv-litellm/.installed: bench/proxy/litellm.txt | .venv-litellm/bin/python
+	.venv-litellm/bin/python $(PIP) install -r bench/proxy/litellm.txt
+	@touch $@
+
 .venv-fuzz/.installed: pyproject.toml $(NATIVE) | .venv-fuzz/bin/python
 	.venv-fuzz/bin/python $(PIP) install -e '.[redis,msgpack]' atheris==3.0.0 msgspec pydantic
 	@touch $@
@@ -133,7 +139,22 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 	rm -rf $(@D)/wheel $(@D)/*.whl
 	@touch $@
 
+# Clients that the caching proxy is tested with: what programs have that nobody touches any more.
+.servers/openai-1/.fetched: OPENAI := 1.109.1
+.servers/openai-2/.fetched: OPENAI := 2.54.0
+.servers/openai-1/.fetched .servers/openai-2/.fetched: | .venv/bin/python
+	rm -rf $(@D)
+	.venv/bin/python $(PIP) install --target $(@D) 'openai==$(OPENAI)' 2>/dev/null
+	@touch $@
+
+.servers/openai-node/.fetched:
+	rm -rf $(@D) && mkdir -p $(@D)
+	if command -v npm >/dev/null; then \
+		npm install --prefix $(@D) --no-audit --no-fund --silent openai@6.49.0; \
+	else echo 'no npm here: the tests of openai-node are skipped, and say so'; fi
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-3.* .venv-bench .venv-audit .venv-fuzz .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf .venv .venv-3.* .venv-bench .venv-litellm .venv-audit .venv-fuzz .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		build dist src/*.egg-info src/nearcache/near/_native.c src/nearcache/near/_native*.so
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

