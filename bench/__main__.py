@@ -20,6 +20,7 @@ NAMES = (
     "calls",
     "excite",
     "faults",
+    "proxy",
     "peers",
 )
 GROUPS = {"near": NEAR}  # names for several

@@ -6,6 +6,7 @@ import typer
 
 from nearcache.cli.demo import demo
 from nearcache.cli.doctor import doctor
+from nearcache.cli.serve import serve
 
 __all__ = ["app"]
 
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(doctor)
+app.command()(serve)
 
 
 def _print_version(wanted: bool) -> None:
