@@ -109,7 +109,7 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 	@touch $@
 
 .venv-bench/.installed: pyproject.toml $(NATIVE) bench/requirements.txt | .venv-bench/bin/python
-	.venv-bench/bin/python $(PIP) install -e '.[redis,cli]' -r bench/requirements.txt
+	.venv-bench/bin/python $(PIP) install -e '.[redis,cli,proxy]' -r bench/requirements.txt
 	@touch $@
 
 # A proxy to compare ours with; apart, for it pins what it needs.

@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, settings
 from servers import KINDS, Server
 
 os.environ.pop("NEARCACHE_STORE", None)  # the developer's own store is none of the suite's business
+# or these packages would ask the internet where they are imported
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = os.environ["ANONYMIZED_TELEMETRY"] = "False"
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 # A slow machine is no failure; a failure prints what reproduces it. More examples:
 # HYPOTHESIS_PROFILE=long make test

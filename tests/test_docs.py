@@ -54,7 +54,6 @@ PACKAGES = {
     "llamaindex": "llama_index.core",
     "haystack": "haystack",
     "chroma": "chromadb",
-    "litellm": "litellm",
     "fastapi": "fastapi",
     "dogpile": "dogpile.cache",
     "proxy": "openai",
