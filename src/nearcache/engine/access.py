@@ -87,7 +87,6 @@ class Access:
         self._courier = courier
         # by key and by epoch key; an entry is a tuple of its own, so that identity tells it apart
         self._texts: _Queue = {}
-        self._writing: Counter[bytes] = Counter()
         self._groups: _Queue = {}
         # of which there was no answer: taken late by a server that was held up, or in part by a
         # cluster, others would wait for them
@@ -102,6 +101,7 @@ class Access:
         self._told: State = "closed"
         self._lock = threading.Lock()
         self._delivering = threading.Lock()
+        self._writing: Counter[bytes] = Counter()
         if self.undelivered:  # of the parent's, which may end before it has delivered it
             self.delivery.wake(self)
 
@@ -289,7 +289,12 @@ class Access:
         with self._lock:
             queued = {key: self._texts[key] for key in keys if key in self._texts}
             self._writing.update(queued.keys())
-        await self._let_deliver(io)
+        try:
+            if (queued or self._groups) and (self.strict or self._breaker.allows()):
+                await self._let_deliver(io)
+        except BaseException:  # Ctrl-C: there will be no write
+            self.after_write(queued, done=False)
+            raise
         return queued
 
     def after_write(self, queued: _Queue, *, done: bool) -> None:

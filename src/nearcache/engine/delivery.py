@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery"]
 
-_RETRY, _MOST = 0.2, 5.0  # seconds between attempts; longer each time where a store refuses
+_RETRY, _MOST = 0.2, 1.0  # seconds between attempts; longer each time where a store refuses
 
 
 class Delivery:
@@ -44,12 +44,17 @@ class Delivery:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
+    def see_where_we_are(self) -> None:
+        """Begin anew in a forked child: the thread stayed in the parent."""
+        if self._pid != os.getpid():
+            self._begin()
+
     def wake(self, access: "Access") -> None:
         """Have what is queued there delivered."""
-        if self._pid != os.getpid():
-            self._begin()  # the thread stayed in the parent
+        self.see_where_we_are()
         with self._lock:
-            self._waiting[id(access)] = ref(access)
+            if id(access) not in self._waiting or self._waiting[id(access)]() is not access:
+                self._waiting[id(access)] = ref(access)
             if self._thread is None:
                 thread = threading.Thread(
                     target=self._deliver, name="nearcache-deliver", daemon=True
@@ -60,6 +65,7 @@ class Delivery:
 
     def leave(self, access: "Access") -> None:
         """Deliver nothing more of it."""
+        self.see_where_we_are()
         with self._lock:
             self._waiting.pop(id(access), None)
             self._over.set()
@@ -70,7 +76,7 @@ class Delivery:
             self._over.clear()
             with self._lock:
                 waiting = list(self._waiting.items())
-            refused = [self._try(name, found()) for name, found in waiting]
+            refused = [self._try(name, found) for name, found in waiting]
             with self._lock:
                 if not self._waiting:
                     self._thread = None
@@ -78,8 +84,9 @@ class Delivery:
             pause = min(_MOST, 2 * pause) if any(refused) else _RETRY
             self._over.wait(pause)
 
-    def _try(self, name: int, access: "Access | None") -> bool:
+    def _try(self, name: int, found: "ref[Access]") -> bool:
         """Deliver what is queued there; say whether the store answers, and does not take it."""
+        access = found()
         ends, before = access is None or access.closed, 0
         if access is not None and not ends:
             before = access.undelivered
@@ -91,10 +98,22 @@ class Delivery:
                 access.say("delivery", "forgetting in the store failed: %s", type(error).__name__)
         with self._lock:  # whoever queues more looks under this lock, after it
             left = 0 if access is None else access.undelivered
-            if ends or not left:
+            if (ends or not left) and self._waiting.get(name) is found:
                 self._waiting.pop(name, None)
         return access is not None and access.state == "closed" and left >= before > 0
 
 
 _guard = threading.Lock()
 _deliveries: "WeakValueDictionary[int, Delivery]" = WeakValueDictionary()
+
+
+def _start_anew() -> None:
+    """Take new locks, in a forked child: others may have held the old ones."""
+    global _guard  # noqa: PLW0603  a lock of the process
+    _guard = threading.Lock()
+    for delivery in list(_deliveries.values()):
+        delivery.see_where_we_are()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)

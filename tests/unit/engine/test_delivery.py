@@ -220,6 +220,30 @@ def test_a_forked_child_delivers_what_its_parent_may_take_with_it(world):
     os.waitpid(pid, 0)
 
 
+def test_ctrl_c_while_a_write_waits_for_a_delivery_leaves_its_key_to_be_delivered(world):
+    class Interrupted(BlockingIO):
+        async def sleep(self, seconds):
+            raise KeyboardInterrupt
+
+    world.access.delivery.wake = lambda _: None
+    world.access.queue_texts(KEYS, ENTRIES)
+    with world.access._delivering, pytest.raises(KeyboardInterrupt):
+        run(world.access.before_write(Interrupted(), KEYS))
+    assert world.ask() is not None
+    assert world.courier.delivered == KEYS
+
+
+def test_a_write_of_what_nobody_forgot_waits_for_no_delivery(world):
+    class NoWaiting(BlockingIO):
+        async def sleep(self, seconds):
+            raise AssertionError("it waits")
+
+    world.access.delivery.wake = lambda _: None
+    world.access.queue_texts(KEYS, ENTRIES)
+    with world.access._delivering:
+        assert run(world.access.before_write(NoWaiting(), [b"other"])) == {}
+
+
 # -- in which order --------------------------------------------------------------------------------
 
 

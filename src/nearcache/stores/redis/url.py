@@ -85,11 +85,16 @@ def pool_like(pool: "redis.ConnectionPool") -> "redis.ConnectionPool | None":
     """
     theirs = pool.connection_kwargs
     kept = {name: theirs[name] for name in theirs if not name.startswith(_THEIR_OWN)}
-    settings: dict[str, Any] = {**kept, **_settings(), "max_connections": pool.max_connections}
+    settings: dict[str, Any] = {**kept, **_settings()}
+    if is_limited(pool):
+        settings["max_connections"] = pool.max_connections
     if type(pool) is SentinelConnectionPool and pool.is_master:
         manager = pool.sentinel_manager
+        if type(manager) not in (Sentinel, _Sentinels):
+            return None
         asked = [_of_sentinel(client.connection_pool) for client in manager.sentinels]
         sentinels = _Sentinels([], min_other_sentinels=manager.min_other_sentinels)  # type: ignore[no-untyped-call]
+        sentinels.forced_ip = getattr(manager, "_force_master_ip", None)
         sentinels.sentinels = [redis.Redis(connection_pool=one) for one in asked]
         return SentinelConnectionPool(  # type: ignore[no-untyped-call]
             pool.service_name, sentinels, connection_class=pool.connection_class, **settings
@@ -270,6 +275,8 @@ class _Sentinels(Sentinel):
     last from then on.
     """
 
+    forced_ip: str | None = None
+
     def discover_master(self, service_name: str) -> Any:
         """Return the primary's address, as the first Sentinel that knows it says."""
         silent, end = list[Any](), monotonic() + _SENTINEL_TIMEOUT
@@ -286,7 +293,7 @@ class _Sentinels(Sentinel):
             state = masters.get(service_name)
             if state and self.check_master_state(state, service_name):  # type: ignore[no-untyped-call]
                 self._ask_last(silent)
-                return state["ip"], state["port"]
+                return self.forced_ip or state["ip"], state["port"]
         self._ask_last(silent)
         raise error
 

@@ -303,6 +303,12 @@ def test_a_limited_client_of_a_server_that_hangs_ends_in_time(own_server, kind):
         store.close()
 
 
+def test_a_plain_client_has_as_many_connections_as_callers(one_server, connect):
+    with one_server.client() as client:
+        store = connect(client)
+        assert store._node.pool.max_connections > 10_000
+
+
 class PoolOfTheUsers(redis.ConnectionPool):
     """It does what we cannot know."""
 
