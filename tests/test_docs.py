@@ -6,10 +6,12 @@ order. A URL of a server in a block is replaced by that of a real one.
 """
 
 import importlib
+import os
 import pkgutil
 import re
 import zlib
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -61,6 +63,13 @@ PACKAGES = {
 
 
 @pytest.fixture
+def environment():
+    """What a page sets in the environment is gone after it."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
+@pytest.fixture
 def provider_of_openai(monkeypatch):
     """A provider on loopback, where the SDK's environment variables say that OpenAI is."""
     from integrations.provider import provider
@@ -72,7 +81,7 @@ def provider_of_openai(monkeypatch):
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(REPO)))
-def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, one_server, request):
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, environment, one_server, request):
     monkeypatch.chdir(tmp_path)
     if page.parent.name == "integrations" and page.stem in PACKAGES:
         pytest.importorskip(PACKAGES[page.stem], reason="an extra that is not installed")

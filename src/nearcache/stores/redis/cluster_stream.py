@@ -9,7 +9,9 @@ these is another the stream ends; who opens the next one listens to all who are 
 import os
 import re
 import selectors
+import socket
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -42,14 +44,22 @@ class ClusterStream:
         self._due: set[int] = set()  # streams to read whatever their sockets say
         self._selector = selectors.DefaultSelector()
         self._epoch = 0
+        self._wake: tuple[socket.socket, ...] = ()
+        self._unwake: Callable[[], object] = lambda: None
         self._ended = False
         self._lock = threading.Lock()
+        self._selecting = threading.RLock()
         self._pid = os.getpid()
 
     def open(self, prefixes: Sequence[bytes], seconds: float) -> None:
         """Listen to every primary."""
-        if self._ended:
-            self._fail("says nothing on a stream that was closed")
+        with self._lock:
+            if self._ended:
+                self._fail("says nothing on a stream that was closed")
+            if not self._wake:
+                self._wake = socket.socketpair()
+                self._unwake = weakref.finalize(self, _close, self._wake)
+                self._selector.register(self._wake[0], selectors.EVENT_READ)
         store = self._store
         topology = store.refresh()
         owners = sorted({address for address in topology.owners if address is not None})
@@ -118,9 +128,10 @@ class ClusterStream:
         """Return what has come from any of them."""
         streams = self._opened()
         due, self._due = self._due, set()
-        with suppress(OSError, ValueError):  # closed by another thread: reading says so
+        with self._selecting, suppress(OSError, ValueError, KeyError):  # closed: reading says so
             ready = self._selector.select(0 if due else seconds)
-            due |= {key.data for key, _ in ready}
+            due |= {key.data for key, _ in ready if key.data is not None}
+        self._opened()
         messages: list[Message] = []
         for position in due or range(len(streams)):
             news = streams[position].read(0)
@@ -149,9 +160,27 @@ class ClusterStream:
         # a forked child takes no lock: a thread of the parent may have held it
         with self._lock if self._pid == os.getpid() else nullcontext():
             streams = list(self._streams)
+        if self._pid != os.getpid():
+            self._let_go(streams)
+            return
+        # who waits is woken, and gone, before what he waits for is closed: a socket that is closed
+        # leaves the selector, and who is woken by its last word would find nothing, and wait on
+        with suppress(OSError):
+            for end in self._wake[1:]:
+                end.send(b"\0")
+        with self._selecting:
+            self._let_go(streams)
+
+    def _let_go(self, streams: Sequence[RedisStream]) -> None:
         for stream in streams:
             stream.close()
         self._selector.close()
+        self._unwake()
+
+
+def _close(ends: Sequence[socket.socket]) -> None:
+    for end in ends:
+        end.close()
 
 
 def _canary_of(

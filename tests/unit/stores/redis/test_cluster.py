@@ -2,7 +2,7 @@
 
 import pickle
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -21,6 +21,26 @@ KEYS = [b"nc1:{ns:%02x}:k:key." % bucket for bucket in range(64)]
 VALUES = [stored_entry(key) for key in KEYS]
 GROUP = b"nc1:{ns}:e:*"
 START = (b"nc1:{ns:", b"}:k:")
+
+
+def test_whenever_a_stream_is_closed_a_read_that_waits_ends(store):
+    """Its last words were lost to a read that was just beginning to wait, one time in fifteen."""
+    for _ in range(40):
+        stream = store.stream()
+        stream.open([b"nc1:{ns:"], 5.0)
+        began, ended = threading.Event(), threading.Event()
+
+        def wait(stream=stream, began=began, ended=ended):
+            with suppress(StoreUnavailable):
+                while True:
+                    began.set()
+                    stream.read(60)
+            ended.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+        assert began.wait(5)
+        stream.close()
+        assert ended.wait(10)
 
 
 @pytest.fixture(scope="module")
