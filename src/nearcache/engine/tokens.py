@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Tokens"]
 
+_LOOKS = 5  # at tokens that a push may take away between two of them
+
 
 class Tokens:
     """The tokens of one namespace.
@@ -102,16 +104,20 @@ class Tokens:
     async def know(self, io: IO, batch: ValueBatch, life: float | None) -> bool:
         """Have the tokens of a call's own tags, in keys that outlive its values."""
         epoch, until = self.epoch, float("inf") if life is None else self._engine.clock() + life
-        unknown = [g for g in batch.tags if g.lives_until < until]
-        unknown += [g for g in self.outdated(batch.tags) if g not in unknown]
-        tokens: dict[Group, bytes] = {}
-        if unknown:
-            made = await self.made(io, unknown, life, epoch)
-            if made is None:
-                return False
-            tokens = dict(zip(unknown, made, strict=True))
-        batch.pairs = tuple((g, g.token or tokens.get(g, b"")) for g in batch.tags)
-        return all(token for _, token in batch.pairs)
+        for _ in range(_LOOKS):
+            unknown = [g for g in batch.tags if g.lives_until < until]
+            unknown += [g for g in self.outdated(batch.tags) if g not in unknown]
+            tokens: dict[Group, bytes] = {}
+            if unknown:
+                made = await self.made(io, unknown, life, epoch)
+                if made is None:
+                    return False
+                tokens = dict(zip(unknown, made, strict=True))
+            batch.pairs = tuple((g, g.token or tokens.get(g, b"")) for g in batch.tags)
+            if all(token for _, token in batch.pairs):
+                return True
+            # a push took a token that was known a moment ago
+        return False
 
     async def take(self, io: IO, batch: ValueBatch, epoch: Epoch) -> bool:
         """Give values that are about to be put the tokens they are written under."""

@@ -44,6 +44,26 @@ def test_a_batch_loader_may_give_each_value_its_own_tags_and_life(near, face, st
     assert cache.get_batch(["a", "b", "c"]) == [None, None, 3]
 
 
+def test_a_push_between_two_looks_at_a_tag_refuses_no_write(near, monkeypatch):
+    store = MemoryStore()
+    cache, other = near("sync", store), near("sync", store, max_entries=0)
+    cache.put("key", 0, tags=["tag"])
+    tokens, pushes = cache._tiers.shelf.tracked.tokens, []
+    outdated = tokens.outdated
+
+    def then_a_push(groups):
+        found = outdated(groups)
+        tags = [group for group in groups if group is not cache._tiers.shelf.everything]
+        if tags and len(pushes) < 2:
+            pushes.append(tags[0].forget())
+        return found
+
+    monkeypatch.setattr(tokens, "outdated", then_a_push)
+    assert cache.update("key", lambda value: value + 1, tags=["tag"]) == 1
+    assert pushes
+    assert other.get("key") == 1
+
+
 def test_what_is_put_again_after_its_tag_was_forgotten_lives(near, face, store):
     cache = near(face, store)
     for n in range(3):
