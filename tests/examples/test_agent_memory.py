@@ -38,19 +38,21 @@ def data(request, example, tmp_path, monkeypatch):
     return request.param
 
 
-# on a machine that the suite keeps busy a server is held up for a moment, and the example says so
-PATIENT = f"""
-import runpy, sys
-from nearcache.stores.redis import timer
-timer._LEAST = 5.0
-sys.argv[0] = {str(EXAMPLE)!r}
-runpy.run_path({str(EXAMPLE)!r}, run_name="__main__")
-"""
+# On a machine that the suite keeps busy a server is held up for a moment, and the example says so.
+# Its agents are processes of their own: what every interpreter runs first reaches them, too.
+PATIENCE = "from nearcache.stores.redis import timer; timer._LEAST = 5.0"
+
+
+@pytest.fixture(autouse=True)
+def patience(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("patience")
+    (folder / "sitecustomize.py").write_text(PATIENCE)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 def run(*arguments):
     """The lines it prints, and its table: asked, near, store, done of each cache."""
-    command = [sys.executable, "-W", "error", "-c", PATIENT, "--dialogues", str(DIALOGUES)]
+    command = [sys.executable, "-W", "error", str(EXAMPLE), "--dialogues", str(DIALOGUES)]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")
     first, _, *rows, tools, together = done.stdout.splitlines()
