@@ -1,4 +1,4 @@
-"""The native core of the near tier: built where a C compiler is, left out where none is.
+"""The native core, of the near tier and of checksums: left out where no C compiler is.
 
 ``NEARCACHE_SANITIZE=1`` builds it with the address and undefined-behaviour sanitizers, for
 ``tests/native``.
@@ -10,22 +10,33 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-NEAR = Path("src/nearcache/near")
+NEAR, CODECS = Path("src/nearcache/near"), Path("src/nearcache/codecs")
 FLAGS = [] if sys.platform == "win32" else ["-O3", "-fno-strict-aliasing"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-O1", "-g"]
 sanitized = bool(os.environ.get("NEARCACHE_SANITIZE"))
 
+
+def native(name: str, folder: Path, **more: object) -> Extension:
+    """Return a module of the native core, made of one folder's sources."""
+    return Extension(
+        name,
+        [str(folder / "_native.pyx")],
+        include_dirs=[str(folder)],
+        define_macros=[("NEARCACHE_SANITIZED", "1")] if sanitized else [],
+        extra_compile_args=SANITIZE if sanitized else FLAGS,
+        extra_link_args=SANITIZE if sanitized else [],
+        optional=not sanitized,
+        **more,
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
+        native(
             "nearcache.near._native",
-            [str(NEAR / "_native.pyx")],
-            include_dirs=[str(NEAR)],
+            NEAR,
             depends=[str(path) for path in sorted(NEAR.glob("native/*"))],
-            define_macros=[("NEARCACHE_SANITIZED", "1")] if sanitized else [],
-            extra_compile_args=SANITIZE if sanitized else FLAGS,
-            extra_link_args=SANITIZE if sanitized else [],
-            optional=not sanitized,
-        )
+        ),
+        native("nearcache.codecs._native", CODECS),
     ]
 )

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 
 from fuzz.harness import Choices, changed
-from nearcache.codecs.envelope import _checksums, _named, decode_rows, encode_rows
+from nearcache.codecs.checksums import checksums, named
+from nearcache.codecs.envelope import decode_rows, encode_rows
 from nearcache.codecs.signing import Signer
 from nearcache.codecs.vectors import by_kind, by_name
 from nearcache.entry import HEAD, MAGIC, SIGNED, VERSION
@@ -100,9 +101,9 @@ def _forged(choices: Choices) -> None:
     asked, payload = by_name(choices.one_of(_NAMES)), choices.rest()
     padded = np.zeros((1, -(-len(payload) // 8) * 8), np.uint8)
     padded[0, : len(payload)] = np.frombuffer(payload, np.uint8)
-    sums = _checksums(np.frombuffer(head, "<u8").reshape(1, 4), padded, [digest])
+    sums = checksums(np.frombuffer(head, "<u8").reshape(1, 4), padded, [digest])
     entry = head[:24] + sums.tobytes() + payload
-    assert len(_named([digest])) == 1
+    assert len(named([digest])) == 1
     found = _read([entry], [digest], asked)
     # who has a key believes nothing that he did not sign
     assert not len(_read([entry], [digest], asked, names=[digest], signer=_SIGNER).usable)

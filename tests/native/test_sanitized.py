@@ -30,6 +30,7 @@ SUITES = [
         "not million and not Pure",
     ),
     ("tests/unit/near/policies/test_twins.py",),
+    ("tests/unit/codecs/test_checksums.py",),
 ]
 
 
@@ -68,7 +69,7 @@ def tree(tmp_path_factory):
 
 
 @pytest.mark.skipif(ASAN is None, reason="needs Linux, gcc and its libasan")
-@pytest.mark.parametrize("suite", SUITES, ids=["contract", "twins", "policies"])
+@pytest.mark.parametrize("suite", SUITES, ids=["contract", "twins", "policies", "checksums"])
 def test_nothing_is_read_or_written_that_should_not_be(tree, suite):
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST")},

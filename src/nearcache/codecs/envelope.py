@@ -4,23 +4,16 @@ An entry is the head of ``nearcache.entry`` and the packed row. One that is sign
 SIGNED in its kind and ends in its signature (``nearcache.codecs.signing``), which says nothing of
 the checksum, while that covers it as if it were part of the row. Whoever has no key reads signed
 entries as any others.
-
-The checksum is a multilinear hash modulo 2**64 (Lemire and Kaser, "Strongly universal string
-hashing is fast", 2014) of 64-bit words with fixed pseudo-random weights, taken over head, payload
-and content hash, so that an entry copied under another name does not verify either. It was chosen
-because numpy computes it for a whole matrix at memory speed, where a CRC per row costs nearly
-three times as much. It guards against accidents, not against somebody who can write to the store:
-that is what signatures are for.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearcache.codecs.checksums import HEAD_SIZE, checksums, gather, named
 from nearcache.codecs.signing import SIGNATURE_BYTES, Signer
 from nearcache.codecs.vectors import Precision, Rows, by_kind
 from nearcache.entry import HEAD, MAGIC, SIGNED, VERSION
@@ -30,10 +23,8 @@ __all__ = ["Decoded", "decode_rows", "encode_rows"]
 _Words = NDArray[np.uint64]
 _Index = NDArray[np.intp]
 
-_FORMAT, _EXPIRY, _STAMP, _CHECKSUM = range(4)  # the four 64-bit words of a head
-_HEAD_SIZE = 4  # words
+_FORMAT, _EXPIRY, _STAMP, _CHECKSUM = range(HEAD_SIZE)  # the 64-bit words of a head
 _SUMMED = 24  # bytes of the head before the checksum
-_BLOCK = 48  # entries hashed at a time: what fits the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ def encode_rows(
         heads[:, _EXPIRY].view("<f8")[...] = expiry
     if signer is not None:
         _sign(signer, names, heads, payload, bare)
-    heads[:, _CHECKSUM] = _checksums(heads, payload, digests)
+    heads[:, _CHECKSUM] = checksums(heads, payload, digests)
     head_bytes, body_bytes = heads.tobytes(), payload.data.cast("B")
     stride = payload.shape[1]
     return [
@@ -118,8 +109,8 @@ def decode_rows(
             continue
         whole = len(alike) == len(values)  # the common case is spared the picking
         bodies = values if whole else [values[i] for i in alike]
-        heads, payload, sums = _gather(bodies, length)
-        sums ^= _named(digests if whole else [digests[i] for i in alike])
+        heads, payload, sums = gather(bodies, length)
+        sums ^= named(digests if whole else [digests[i] for i in alike])
         sound = sums == heads[:, _CHECKSUM]
         expiry = heads[:, _EXPIRY].view("<f8")
         fresh = heads[:, _STAMP] == np.frombuffer(stamp, "<u8")[0]
@@ -258,28 +249,6 @@ def _blank(count: int, row: int) -> NDArray[np.uint8]:
     return payload
 
 
-def _gather(
-    bodies: Sequence[bytes | None], length: int
-) -> tuple[_Words, NDArray[np.uint8], _Words]:
-    """Split entries of one length into heads and payloads, and hash them while in cache."""
-    padding = bytes(-length % 8)
-    width = (length + len(padding)) // 8
-    weights = _weights(width)
-    heads = np.empty((len(bodies), _HEAD_SIZE), np.uint64)
-    payload = np.empty((len(bodies), width - _HEAD_SIZE), np.uint64)
-    sums = np.empty(len(bodies), np.uint64)
-    scratch = np.empty((_BLOCK, width), np.uint64)
-    for at in range(0, len(bodies), _BLOCK):
-        part: Any = bodies[at : at + _BLOCK]  # none of them is None
-        block = slice(at, at + len(part))
-        joined = padding.join(part) + padding if padding else b"".join(part)
-        words = np.frombuffer(joined, "<u8").reshape(len(part), width)
-        _hash(words, weights, scratch, sums[block])
-        heads[block] = words[:, :_HEAD_SIZE]
-        payload[block] = words[:, _HEAD_SIZE:]
-    return heads, payload.view(np.uint8), sums
-
-
 def _rows(payload: NDArray[np.uint8], precision: Precision, size: int) -> Rows:
     scale = np.ascontiguousarray(_scales(payload)) if precision.scaled else None
     return Rows(_components(payload, precision, size), scale)
@@ -292,48 +261,3 @@ def _components(payload: NDArray[np.uint8], precision: Precision, size: int) -> 
 
 def _scales(payload: NDArray[np.uint8]) -> NDArray[np.float32]:
     return payload[:, :4].view("<f4")[:, 0]
-
-
-def _checksums(heads: _Words, payload: NDArray[np.uint8], digests: Sequence[bytes]) -> _Words:
-    """Return the checksum of each entry; the heads' own checksum field does not count."""
-    weights = _weights(_HEAD_SIZE + payload.shape[1] // 8)
-    sums, head_sums = np.empty((2, len(heads)), np.uint64)
-    _hash(heads, weights[:_HEAD_SIZE], np.empty(heads.shape, np.uint64), head_sums)
-    words = payload.view("<u8")
-    scratch = np.empty((_BLOCK, words.shape[1]), np.uint64)
-    for at in range(0, len(words), _BLOCK):
-        block = words[at : at + _BLOCK]
-        _hash(block, weights[_HEAD_SIZE:], scratch, sums[at : at + len(block)])
-    return np.asarray((sums + head_sums) ^ _named(digests))
-
-
-def _named(digests: Sequence[bytes]) -> _Words:
-    """Return what ties a checksum to the content hash its entry is stored under."""
-    names = np.frombuffer(b"".join(digests), "<u8").reshape(len(digests), 2)
-    return np.asarray(names[:, 0] ^ names[:, 1])
-
-
-def _hash(words: _Words, weights: _Words, scratch: _Words, out: _Words) -> None:
-    """Write the weighted sum of each row's words.
-
-    The high half of a word is folded into the low first: times an odd weight bit 63 alone would be
-    weak, two sign bits flipped at the top of two words would cancel modulo 2**64.
-    """
-    mixed = scratch[: len(words)]
-    np.right_shift(words, np.uint64(32), out=mixed)
-    np.bitwise_xor(mixed, words, out=mixed)
-    np.einsum("ij,j->i", mixed, weights, out=out)
-
-
-@lru_cache(maxsize=64)
-def _weights(count: int) -> _Words:
-    """Return odd weights from splitmix64 (Steele, Lea, Flood, 2014); part of the format.
-
-    The checksum's own word has weight 0.
-    """
-    z = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    weights = (z ^ (z >> np.uint64(31))) | np.uint64(1)
-    weights[_CHECKSUM] = 0
-    return weights

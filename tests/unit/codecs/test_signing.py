@@ -285,11 +285,11 @@ def _with_right_checksums(entries, digests):
 
     A right one is what the reader would compute, so the reader's own parts compute it.
     """
-    from nearcache.codecs import envelope
+    from nearcache.codecs import checksums
 
     fixed = []
     for entry, digest in zip(entries, digests, strict=False):
-        _, _, sums = envelope._gather([entry], len(entry))
-        right = int((sums ^ envelope._named([digest]))[0])
+        _, _, sums = checksums.gather([entry], len(entry))
+        right = int((sums ^ checksums.named([digest]))[0])
         fixed.append(entry[:24] + right.to_bytes(8, "little") + entry[32:])
     return fixed
