@@ -233,9 +233,14 @@ class ClusterStore(RedisStore):
                     errors.append(error)
                     self._doubt(address)
             while under_way:
-                address, node, sent, theirs = under_way.pop()
+                # whose reply is there; a node that waits for us to read can do nothing else
+                at = next((i for i, (*_, sent, _) in enumerate(under_way) if sent.has_come), 0)
+                address, node, sent, theirs = asked = under_way.pop(at)
                 try:
-                    replies.append((node, theirs, node.receive(sent)))
+                    if node.receive_next(sent):
+                        replies.append((node, theirs, sent.replies))
+                    else:
+                        under_way.insert(at, asked)
                 except StoreUnavailable as error:
                     errors.append(error)
                     self._doubt(address)

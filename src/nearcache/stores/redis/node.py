@@ -43,12 +43,18 @@ class Redirected(StoreUnavailable):
 
 
 class Sent(NamedTuple):
-    """Commands that are under way to a server, whose replies are not read yet."""
+    """Commands that are under way to a server, and the replies read so far."""
 
     lent: Lent
-    replies: int
+    count: int
     at: float
     limits: dict[str, Any]
+    replies: list[Any]
+
+    @property
+    def has_come(self) -> bool:
+        """Whether there is something to read; False, too, where nobody can tell."""
+        return self.lent.look is not None and bool(self.lent.look(0))
 
 
 class Node:
@@ -114,29 +120,38 @@ class Node:
             explained = self.explained(error)
             explained.is_over = lent is None
             raise explained from error
-        return Sent(lent, len(commands), sent, self._limits(writes=writes))
+        return Sent(lent, len(commands), sent, self._limits(writes=writes), [])
 
     def receive(self, sent: Sent) -> list[Any]:
         """Return the replies to what was sent; what the server refused is a ResponseError there."""
-        lent, count, at, limits = sent
-        read = lent.connection.read_response
-        replies: list[object] = []
+        while not self.receive_next(sent):  # each is read, or the next call would get this one's
+            pass
+        return sent.replies
+
+    def receive_next(self, sent: Sent) -> bool:
+        """Read one more reply; say whether it was the last."""
+        lent, count, at, limits, replies = sent
         try:
             try:
-                for _ in range(count):  # each is read, or the next call would get this one's
-                    try:
-                        replies.append(read(disable_decoding=True, **limits))
-                    except redis.ResponseError as error:
-                        replies.append(error)
+                if len(replies) < count:
+                    replies.append(self._reply(lent, limits))
             except BaseException:
                 self._keeper.drop(lent)
                 raise
         except _FAILURES as error:
             raise self.explained(error) from error
+        if len(replies) < count:
+            return False
         if not self._timed:
             self.timer.answered(time.monotonic() - at)
         self._keeper.take_back(lent)
-        return replies
+        return True
+
+    def _reply(self, lent: Lent, limits: dict[str, Any]) -> object:
+        try:
+            return lent.connection.read_response(disable_decoding=True, **limits)
+        except redis.ResponseError as error:
+            return error
 
     def abandon(self, sent: Sent) -> None:
         """Read no replies: close the connection they would come on."""

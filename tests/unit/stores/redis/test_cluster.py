@@ -103,9 +103,10 @@ def test_all_nodes_are_asked_before_the_first_answers(store):
         return noting
 
     for node in store._nodes.values():
-        node.send, node.receive = noted("send", node.send), noted("receive", node.receive)
+        node.send = noted("send", node.send)
+        node.receive_next = noted("receive", node.receive_next)
     assert store.fetch(KEYS, []).values == VALUES
-    assert order == ["send"] * 3 + ["receive"] * 3
+    assert order[:4] == ["send"] * 3 + ["receive"]
 
 
 def test_a_slot_that_has_moved_is_found(store, cluster):
