@@ -46,7 +46,7 @@ class Sent(NamedTuple):
     """Commands that are under way to a server, and the replies read so far."""
 
     lent: Lent
-    count: int
+    expected: int
     at: float
     limits: dict[str, Any]
     replies: list[Any]
@@ -130,17 +130,17 @@ class Node:
 
     def receive_next(self, sent: Sent) -> bool:
         """Read one more reply; say whether it was the last."""
-        lent, count, at, limits, replies = sent
+        lent, expected, at, limits, replies = sent
         try:
             try:
-                if len(replies) < count:
+                if len(replies) < expected:
                     replies.append(self._reply(lent, limits))
             except BaseException:
                 self._keeper.drop(lent)
                 raise
         except _FAILURES as error:
             raise self.explained(error) from error
-        if len(replies) < count:
+        if len(replies) < expected:
             return False
         if not self._timed:
             self.timer.answered(time.monotonic() - at)
