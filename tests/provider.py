@@ -62,8 +62,9 @@ class Provider:
     and may use some), ``models`` (None: any), ``size`` of a vector, ``lenient`` (takes unknown
     fields; they change the vector), ``base64`` (False: the answer is floats whatever was asked),
     ``usage`` (False: not told), ``compress`` (gzip for who takes it), ``personal`` (every key gets
-    vectors of its own), ``slow`` (seconds before an answer), ``twist`` (changes an answer before it
-    is sent; bytes are sent as they are), ``replay`` (answers in its place; None: itself).
+    vectors of its own), ``pages`` (origins whose pages may read an answer), ``slow`` (seconds
+    before an answer), ``twist`` (changes an answer before it is sent; bytes are sent as they are),
+    ``replay`` (answers in its place; None: itself).
     """
 
     def __init__(self, size: int = 8, *, embed: Callable[[str], Any] | None = None) -> None:
@@ -75,6 +76,7 @@ class Provider:
         self.models: set[str] | None = set(_MODELS)
         self.lenient = self.compress = self.personal = False
         self.base64 = self.usage = True
+        self.pages: set[str] = set()
         self.lists_models = True
         self.slow = 0.0
         self.twist: Twist | None = None
@@ -275,6 +277,9 @@ class Provider:
             "x-ratelimit-remaining-requests": str(3000 - len(self.requests)),
             **answer.headers,
         }
+        origin = request.header("origin")
+        if origin in self.pages:
+            headers |= {"access-control-allow-origin": origin, "vary": "origin"}
         if self.compress and "gzip" in ",".join(request.all("accept-encoding")) and answer.body:
             answer.body = gzip.compress(answer.body)
             headers["content-encoding"] = "gzip"

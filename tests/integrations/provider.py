@@ -93,6 +93,7 @@ def provider() -> Iterator[Provider]:
             for name, value in {**headers, "content-length": str(len(data))}.items():
                 self.send_header(name, value)
             self.send_header("content-type", "application/json")
+            self.send_header("x-request-id", f"req_{len(one.requests)}")
             self.end_headers()
             self.wfile.write(data)
 

@@ -230,6 +230,15 @@ def test_what_changes_a_vector_is_part_of_the_key(other, cache):
     assert sent == {("document", "x"): 2}
 
 
+def test_so_is_what_is_set_on_the_function_at_any_time(cache):
+    function = Fake()
+    ours = CachedEmbeddingFunction(function, cache)
+    for prompt in ("", "p: ", ""):
+        function.config["prompt"] = prompt
+        assert same(ours(["x"])[0], document("x", prompt))
+    assert sent == {("document", "x"): 2}
+
+
 def test_two_classes_are_two_models(cache):
     class Other(Fake):
         """The same configuration, but who knows what it does."""

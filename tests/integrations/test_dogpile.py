@@ -131,6 +131,21 @@ def test_namespaces_are_apart(shared):
     assert second.get("key") is NO_VALUE
 
 
+@pytest.mark.parametrize("key", ["", "x" * 100_000, "é" * 30_000, "\ud800"], ids=len)
+def test_a_key_may_be_anything(shared, key):
+    cached, other = region(shared), region(shared)
+    cached.set(key, 1)
+    assert [cached.get(key), other.get(key + "x"), other.get_multi([key, "k"])] == [
+        1,
+        NO_VALUE,
+        [1, NO_VALUE],
+    ]
+    cached.delete(key)
+    cached.set_multi({key: 2})
+    cached.delete_multi([key])
+    assert cached.get(key) is NO_VALUE
+
+
 def test_bad_arguments_are_refused_when_a_region_is_configured():
     with pytest.raises(ConfigError, match="unknown store scheme"):
         region("mysql://localhost")

@@ -16,6 +16,7 @@ from haystack.components.embedders import MockDocumentEmbedder, MockTextEmbedder
 from haystack.components.retrievers.in_memory import InMemoryEmbeddingRetriever
 from haystack.components.writers import DocumentWriter
 from haystack.core.serialization_security import allow_deserialization_module
+from haystack.dataclasses import SparseEmbedding
 from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack.utils import Secret
 
@@ -378,6 +379,45 @@ def test_what_changes_a_vector_is_part_of_the_key(other, cache):
         assert set(whole.sent.values()) == {1}
 
 
+def test_so_is_what_is_set_on_the_embedder_at_any_time(cache, call):
+    texts, whole = texts_of(call), documents_of(call)
+    ours, our_documents = CachedTextEmbedder(texts, cache), CachedDocumentEmbedder(whole, cache)
+    given = [Document(content="text", meta={"title": "a"})]
+    for name, value in (("prefix", "p"), ("model", "b"), ("dimensions", 4)):
+        setattr(texts, name, value)
+        setattr(whole, name, value)
+        whole.meta_fields_to_embed = ["title"] if name == "model" else []
+        assert call(ours, text="text")["embedding"] == texts.run("text")["embedding"]
+        assert rows(call(our_documents, documents=given)) == rows(whole.run(given))
+    assert len(whole.calls) == len(texts.calls) == 6
+
+
+@component
+class Sparse:
+    """An embedder whose embeddings are sparse."""
+
+    @component.output_types(documents=list[Document])
+    def run(self, documents: list[Document]):
+        sparse = SparseEmbedding(indices=[1], values=[1.0])
+        return {"documents": [replace(one, sparse_embedding=sparse) for one in documents]}
+
+
+@component
+class SparseText:
+    """An embedder whose embedding is sparse."""
+
+    @component.output_types(sparse_embedding=SparseEmbedding)
+    def run(self, text: str):
+        return {"sparse_embedding": SparseEmbedding(indices=[1], values=[1.0])}
+
+
+def test_sparse_embeddings_are_refused_and_not_lost(cache):
+    with pytest.raises(ConfigError, match="sparse"):
+        CachedDocumentEmbedder(Sparse(), cache).run(documents(["text"]))
+    with pytest.raises(ConfigError, match="sparse_embedding"):
+        CachedTextEmbedder(SparseText(), cache).run("text")
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -466,11 +506,12 @@ def test_a_pipeline_is_saved_and_loaded(tmp_path, monkeypatch):
 def test_what_cannot_be_saved_is_refused_with_the_cure(cache):
     with pytest.raises(ConfigError, match="give its URL, or Secret"):
         CachedTextEmbedder(Texts(), cache).to_dict()
-    embedder = CachedTextEmbedder(Texts(), "redis://:hush@localhost:1")
-    with pytest.raises(ConfigError, match="password") as error:
-        embedder.to_dict()
-    assert "hush" not in str(error.value)
-    embedder.close()
+    for url in ("redis://:hush@localhost:1", "redis://localhost:1?password=hush"):
+        embedder = CachedTextEmbedder(Texts(), url)
+        with pytest.raises(ConfigError, match="password") as error:
+            embedder.to_dict()
+        assert "hush" not in str(error.value)
+        embedder.close()
     embedder = CachedTextEmbedder(Texts(), "memory://", model=EmbeddingModel("m", revision="1"))
     with pytest.raises(ConfigError, match="EmbeddingModel"):
         embedder.to_dict()

@@ -2,22 +2,27 @@
 
 import asyncio
 import dataclasses
-from collections import Counter, deque
-from typing import TypedDict
+import enum
+import uuid
+from collections import Counter, OrderedDict, defaultdict, deque
+from typing import Any, TypedDict
 
 import pytest
+from pydantic import BaseModel
 
 from embedders import until, vector
 
 pytest.importorskip("langgraph")
 
+from langchain_core.documents import Document
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
 from langgraph.store.base import BaseStore, GetOp, PutOp, SearchOp
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import CachePolicy
+from langgraph.types import CachePolicy, Send
 
 from nearcache import ConfigError, MemoryStore, NearCache, Options
 from nearcache.integrations.langchain import CachedEmbeddings
@@ -59,7 +64,15 @@ class Point:
     x: int
 
 
+MESSAGE = AIMessage(
+    "a",
+    id="1",
+    tool_calls=[{"name": "f", "args": {"x": [1, {"y": None}]}, "id": "1"}],
+    usage_metadata={"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+    response_metadata={"logprobs": None},
+)
 VALUES = [None, b"\x00", "ä", 1.5, [(1, 2), {"a": [(), deque([(3,)])]}], {1: {2}}, Point(3)]
+VALUES += [MESSAGE, Document("a", metadata={"b": 1.5}), Send("node", {"a": 1}), uuid.UUID(int=1)]
 
 
 @pytest.mark.parametrize("value", VALUES, ids=str)
@@ -112,6 +125,50 @@ def test_what_one_process_keeps_another_has_and_forgets(shared):
 
 class Odd:
     """What no serializer takes."""
+
+
+class Part(BaseModel):
+    """A model of the user's whose field may hold anything."""
+
+    x: Any
+
+
+class Half(str):
+    """A text of the user's own kind."""
+
+    __slots__ = ()
+
+
+class Colour(enum.Enum):
+    """An enumeration of the user's."""
+
+    RED = 1
+
+
+CHANGED = [  # what LangGraph's serializer takes, and gives back as something else
+    "half a character \ud800",
+    defaultdict(int, a=1),
+    OrderedDict(a=1),
+    Counter("aab"),
+    deque([1, 2], maxlen=2),
+    {Colour.RED: 1},
+    Half("a"),
+    ValueError("a"),
+    Point((1, 2)),
+    Part(x=(1, 2)),
+    [Part(x=Point(deque([1], maxlen=1)))],
+    Send("node", {"a": (1, 2)}),
+    Document("a", metadata={"a": (1, 2)}),
+    AIMessage("a", additional_kwargs={"a": (1, 2)}),
+]
+
+
+@pytest.mark.parametrize("value", CHANGED, ids=lambda value: f"{type(value).__name__} {value}"[:40])
+def test_a_value_that_would_come_back_as_another_kind_is_not_kept(value, caplog):
+    with NearCacheCache() as cache:
+        cache.set({(NS, "a"): (value, None)})
+        assert cache.get([(NS, "a")]) == {}
+    assert "it would come back changed" in caplog.text
 
 
 @pytest.mark.parametrize(

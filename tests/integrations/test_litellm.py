@@ -232,6 +232,17 @@ def test_what_changes_a_vector_is_part_of_the_key(provider, using, other):
     assert provider.sent == {"a": 2, "b": 2}
 
 
+@pytest.mark.parametrize(
+    "together", [{"late_chunking": True}, {"extra_body": {"late_chunking": True}}], ids=str
+)
+def test_texts_whose_vectors_depend_on_each_other_are_not_cached(provider, using, together):
+    with using():
+        for _ in range(2):
+            embed(["a", "b"], **together)
+            litellm.embedding(model=MODEL, input=["c"], **together)
+    assert provider.sent == {"a": 2, "b": 2, "c": 2}
+
+
 def test_how_a_provider_is_reached_is_no_part_of_the_key(provider, using):
     with using():
         for given in ({}, {"api_key": "sk-other"}, {"timeout": 3}, {"max_retries": 1}):

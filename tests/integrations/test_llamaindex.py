@@ -225,6 +225,17 @@ def test_what_changes_a_vector_is_part_of_the_key(other, cache):
         assert model.sent["text", "text"] == 1
 
 
+def test_so_is_what_is_set_on_the_model_at_any_time(cache):
+    embed = CachedEmbedding(Fake(model_name="fake"), cache)
+    for name, value in (("prompt", "represent: "), ("model_name", "another"), ("prompt", "")):
+        setattr(embed.underlying, name, value)
+        model = embed.underlying
+        assert embed.get_text_embedding("text") == right("text", "text", model.prompt)
+        assert embed.get_query_embedding("text") == right("query", "text", model.prompt)
+        assert asyncio.run(embed.aget_text_embedding("text")) == right("text", "text", model.prompt)
+    assert model.sent == {("text", "text"): 3, ("query", "text"): 3}
+
+
 def test_two_classes_are_two_models(cache):
     for kind in (Fake, FakeAsync):
         model = kind(model_name="fake")
@@ -314,7 +325,7 @@ def test_nothing_that_is_shown_holds_a_secret():
     cache = EmbeddingCache("redis://:hush@localhost:1")
     model = Fake(model_name="fake", api_key="hush")
     embed = CachedEmbedding(model, cache)
-    assert "hush" not in repr(embed) + str(embed) + repr(embed._texts)
+    assert "hush" not in repr(embed) + str(embed) + repr(embed._named("query"))
     assert "hush" not in json.dumps(embed.to_dict()["underlying"] | {"api_key": ""})
     with pytest.raises(ValueError, match="underlying") as error:
         CachedEmbedding({"class_name": "unknown", "api_key": "hush"}, cache)

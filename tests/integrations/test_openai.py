@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedders import in_threads, same, vector
+from embedders import in_threads, same, until, vector
 
 openai = pytest.importorskip("openai")
 
 from integrations.provider import provider as serve  # noqa: E402
 from nearcache import ConfigError, EmbeddingCache, LoaderError  # noqa: E402
 from nearcache.integrations.openai import cached  # noqa: E402
+from provider import KEY  # noqa: E402
+from provider import Provider as Server  # noqa: E402
 
 M = "text-embedding-3-small"
 
@@ -238,6 +240,7 @@ def test_who_pays_and_traces_reach_the_provider(client, provider):
         {"encoding_format": "int8"},
         {"extra_body": {"input": "another text"}},
         {"extra_body": {"encoding_format": "float"}},
+        {"extra_body": {"late_chunking": True}},
         {"extra_query": {"at": {1, 2}}},
     ],
     ids=str,
@@ -313,12 +316,44 @@ async def _entered(manager):
             assert response.status_code == 200
 
 
+def test_an_answer_has_the_id_of_the_request_that_was_made(client, provider):
+    assert client.create("a")._request_id == "req_1"
+    assert client.create("a")._request_id is None
+
+
 def test_with_options_keeps_the_cache_and_its_options(client, provider):
     client.create("a")
     assert client.create("a", client=client.cached.with_options(timeout=3)).usage.total_tokens == 0
     other = client.cached.with_options(organization="org-2")
     client.create("a", client=other)
     assert len(provider.requests) == 2
+
+
+def test_a_key_that_is_refused_is_refused_to_its_own_client_only(kind, cache, monkeypatch):
+    """Two customers' clients want the same text at once; the one with the bad key asked first."""
+    flights, admit = cache._tiers.engine.flights._flights, Server._admit
+
+    def slowly(self, request, **given):
+        if request.header("authorization") == "Bearer sk-bad":
+            until(lambda: any(flight._waiters for flight in list(flights.values())))
+        return admit(self, request, **given)
+
+    monkeypatch.setattr(Server, "_admit", slowly)
+    with Server() as server:
+
+        def ask(number):
+            key, headers = KEY if number else "sk-bad", {"connection": "close"}
+            client = Client(kind, server.url, cache, api_key=key, default_headers=headers)
+            if number:
+                until(lambda: flights)
+            try:
+                return client.create("a")
+            finally:
+                client.close()
+
+        refused, given = in_threads(2, ask)
+        assert isinstance(refused, openai.AuthenticationError)
+        assert same(rows(given)[0], server.vector("a"))
 
 
 def test_the_client_it_was_made_from_stays_as_it_is(client, provider):

@@ -170,6 +170,36 @@ def test_so_is_what_may_be_set_on_the_model_at_any_time(ours, model, change):
     assert len(model.calls) == 2
 
 
+def test_what_is_set_on_the_cached_model_is_set_on_the_model(ours, model):
+    first = ours.encode("a long text")
+    ours.max_seq_length = 3
+    ours.prompts = {"query": "Q: "}
+    assert (model.max_seq_length, model.prompts) == (3, {"query": "Q: "})
+    assert same(ours.encode("a long text"), model.encode("a long text"))
+    assert not same(first, ours.encode("a long text"))
+
+
+def test_another_type_of_numbers_is_another_model(ours, model):
+    ours.encode("a")
+    model.dtype = np.dtype(np.float16)
+    ours.encode("a")
+    assert model.calls == [["a"], ["a"]]
+
+
+def test_a_model_whose_embeddings_are_no_rows_answers_each_time(cache):
+    class SparseEncoder(SentenceTransformer):
+        """Its tensors are sparse unless one asks otherwise."""
+
+        def encode(self, inputs, prompt_name=None, prompt=None, convert_to_tensor=True, **more):
+            return super().encode(inputs, convert_to_tensor=convert_to_tensor, **more)
+
+    ours = cached(SparseEncoder(), cache)
+    for method in METHODS[:2]:
+        for _ in range(2):
+            assert isinstance(getattr(ours, method)(["a", "b"]), list)
+    assert len(ours.calls) == 4
+
+
 @pytest.mark.parametrize("other", [{"seed": 2}, {"pooling": "cls"}], ids=str)
 def test_other_weights_and_other_modules_are_another_model(cache, other):
     one, two = SentenceTransformer(), SentenceTransformer(**other)

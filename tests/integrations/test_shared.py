@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 import nearcache.integrations
-from embedders import AsyncModel, M, Model, in_threads, same, vectors
+from embedders import AsyncModel, M, Model, in_threads, same, until, vectors
 from nearcache import AsyncEmbeddingCache, ConfigError, EmbeddingModel, MemoryStore, NearCache
-from nearcache.integrations._shared import Embedding, faces, identity, store_answers
+from nearcache.integrations._shared import Embedding, Identity, faces, identity, store_answers
 
 INTEGRATIONS = sorted(
     module.name
@@ -121,6 +122,72 @@ def test_an_awaited_call_runs_on_the_callers_loop(cache):
     assert loops == [loop]
 
 
+class Waited:
+    """A call that fails when somebody waits for it; and what the others are given instead."""
+
+    def __init__(self, cache):
+        self._flights = cache._tiers.engine.flights._flights
+
+    def __call__(self, _texts):
+        until(lambda: any(flight._waiters for flight in list(self._flights.values())))
+        raise PermissionError("this key is refused")
+
+    async def awaited(self, texts):
+        return await asyncio.to_thread(self, texts)
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_what_fails_for_one_is_asked_for_again_by_another_who_waited(make, face, precision):
+    cache = make("sync", precision=precision).thing
+    refused, model, amodel = Waited(cache), Model(), AsyncModel()
+
+    async def awaited(texts):
+        return await amodel(texts)
+
+    def ask(number):
+        embedding = Embedding(cache)  # each has its own key, as two customers' have
+        if number:
+            until(lambda: refused._flights)
+        if face == "sync":
+            return embedding.rows(["a", "b", "a"], MODEL, model if number else refused)
+        call = awaited if number else refused.awaited
+        return asyncio.run(embedding.arows(["a", "b", "a"], MODEL, call))
+
+    error, rows = in_threads(2, ask)
+    assert isinstance(error, PermissionError)
+    assert model.times + amodel.times == {"a": 1, "b": 1}
+    kept = Embedding(cache).rows(["a", "b", "a"], MODEL, lambda _texts: pytest.fail("it is there"))
+    assert same(rows, kept)
+    np.testing.assert_allclose(rows, vectors(["a", "b", "a"]), atol=0.01)
+
+
+def test_what_fails_for_one_fails_for_those_who_would_have_asked_the_same(cache):
+    refused, embedding = Waited(cache), Embedding(cache)
+    calls = []
+
+    def call(texts):
+        calls.append(texts)
+        return refused(texts)
+
+    errors = in_threads(2, lambda _: embedding.rows(["a"], MODEL, call))
+    assert [type(error) for error in errors] == [PermissionError] * 2
+    assert calls == [["a"]]
+
+
+def test_an_error_of_a_cache_before_another_cache_is_its_own(make):
+    calls = []
+
+    def fail(texts):
+        calls.append(texts)
+        raise PermissionError
+
+    inner, outer = (Embedding(make().thing) for _ in range(2))
+    with pytest.raises(PermissionError):
+        outer.rows(["a"], MODEL, lambda texts: inner.rows(texts, MODEL, fail))
+    assert calls == [["a"]]
+
+
 def test_bad_limits_are_refused(cache):
     for name in ("max_batch", "max_concurrency"):
         for wrong in (0, -1, 1.5, True):
@@ -166,6 +233,31 @@ def test_equal_embedders_are_one_model_and_others_are_not():
     ):
         assert other != model
     assert identity(Embedder(), "x", options, "name") == model
+
+
+def test_texts_whose_vectors_depend_on_each_other_are_refused():
+    with pytest.raises(ConfigError, match=r"Embedder's late_chunking=True.*depend on the other"):
+        identity(Embedder(), "name", {"late_chunking": True})
+    assert identity(Embedder(), "name", {"late_chunking": False})
+    assert identity(Embedder(), "name", {"late_chunking": True}, ignore=["late_chunking"])
+
+
+def test_an_embedder_that_is_changed_is_another_model_from_then_on():
+    options = {"prefix": "", "more": {"dimensions": 8}, "api_key": "sk-1"}
+    known, embedder = Identity(lambda _: ("name", options)), Embedder()
+
+    def right():
+        return identity(embedder, "name", options).with_input_type("query")
+
+    first = known.of(embedder, "query")
+    assert first == right()
+    assert known.of(embedder, "query") is first
+    assert known.of(Another(), "query") != first
+    options["api_key"] = "sk-2"
+    assert known.of(embedder, "query") == first
+    options["more"]["dimensions"] = 4
+    assert known.of(embedder, "query") == right() != first
+    assert "sk-" not in repr(known._last)
 
 
 @pytest.mark.parametrize("wrong", [object(), {1, 2}, b"bytes", float("nan")], ids=str)

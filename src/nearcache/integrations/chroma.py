@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from nearcache.errors import ConfigError
-from nearcache.integrations._shared import Embedding, identity, missing
+from nearcache.integrations._shared import Embedding, Identity, missing
 from nearcache.keys import EmbeddingModel
 
 try:
@@ -50,38 +50,39 @@ class CachedEmbeddingFunction(EmbeddingFunction[Any]):
         self._cache = cache
         self._given = {"model": model, "ignore": tuple(ignore), "max_batch": max_batch}
         self._embedding = Embedding(cache, max_batch=max_batch)
-        whole = self._model(model, ignore)
-        self._documents = whole.with_input_type("document")
-        self._queries = whole.with_input_type("query")
+        self._identity = Identity(self._described, model, ignore)
+        self._identity.of(embedding_function)
         # of the object, not of the class: Chroma keeps them with the collection
         self.name = self._name  # type: ignore[method-assign]
         self.build_from_config = self._build  # type: ignore[method-assign]
 
-    def _model(self, model: str | EmbeddingModel | None, ignore: Collection[str]) -> EmbeddingModel:
+    def _described(self, below: Any) -> tuple[str, dict[str, object]]:
+        """Return a function's model, and its configuration as it is now."""
         name, config = self._name(), self.get_config()
         if name is NotImplemented or config is NotImplemented:
-            if model is None:
+            if self._given["model"] is None:
                 msg = (
-                    f"{type(self._below).__name__} has no name() or no get_config(), so what its "
+                    f"{type(below).__name__} has no name() or no get_config(), so what its "
                     "vectors depend on is unknown: give model=…"
                 )
                 raise ConfigError(msg)
-            name, config = type(self._below).__name__, {}
+            name, config = type(below).__name__, {}
         called = config.get("model_name") or config.get("model") or name
-        return identity(self._below, str(called), {**config, "function": name}, model, ignore)
+        return str(called), {**config, "function": name}
 
     def __call__(self, input: Any) -> Embeddings:  # noqa: A002  Chroma looks at the name
         """Embed documents."""
-        return self._embedded(input, self._documents, self._below)
+        return self._embedded(input, "document", self._below)
 
     def embed_query(self, input: Any) -> Embeddings:  # noqa: A002  Chroma looks at the name
         """Embed queries, as the function does."""
         call = getattr(self._below, "embed_query", self._below)
-        return self._embedded(input, self._queries, call)
+        return self._embedded(input, "query", call)
 
-    def _embedded(self, inputs: Any, model: EmbeddingModel, call: _Call) -> Embeddings:
+    def _embedded(self, inputs: Any, input_type: str, call: _Call) -> Embeddings:
         if not inputs or not all(isinstance(one, str) for one in inputs):
             return cast("Embeddings", call(inputs))
+        model = self._identity.of(self._below, input_type)
         return list(self._embedding.rows(list(inputs), model, call))
 
     # -- what Chroma keeps with a collection -------------------------------------------------

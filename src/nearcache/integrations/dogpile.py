@@ -10,6 +10,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from nearcache.caches.near import NearCache
@@ -24,6 +25,7 @@ except ImportError as error:
 
 __all__ = ["NearCacheBackend"]
 
+_LONG = 16_000  # characters of a key; what is longer is kept under its hash
 _SETTINGS = ("store", "namespace", "ttl", "max_entries", "max_bytes", "policy", "options")
 
 
@@ -41,31 +43,40 @@ class NearCacheBackend(BytesBackend):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         given = {name: arguments[name] for name in _SETTINGS if name in arguments}
         defaults = {"namespace": "dogpile", "ttl": None, "options": Options()}
-        self.cache: NearCache[str, bytes] = NearCache(**{**defaults, **given}, codec="bytes")
+        self.cache: NearCache[str | tuple[str, str], bytes] = NearCache(
+            **{**defaults, **given}, codec="bytes"
+        )
 
     def get_serialized(self, key: str) -> Any:
         """Return the bytes of a key, or NO_VALUE."""
-        return self.cache.get(key, NO_VALUE)
+        return self.cache.get(_key(key), NO_VALUE)
 
     def get_serialized_multi(self, keys: Iterable[str]) -> Sequence[Any]:
         """Return the bytes of each key, or NO_VALUE: one round trip."""
-        return self.cache.get_batch(list(keys), NO_VALUE)
+        return self.cache.get_batch(list(map(_key, keys)), NO_VALUE)
 
     def set_serialized(self, key: str, value: bytes) -> None:
         """Keep the bytes of a key."""
-        self.cache.put(key, value)
+        self.cache.put(_key(key), value)
 
     def set_serialized_multi(self, mapping: Mapping[str, bytes]) -> None:
         """Keep the bytes of keys: one round trip."""
-        self.cache.put_batch(mapping)
+        self.cache.put_batch([(_key(key), value) for key, value in mapping.items()])
 
     def delete(self, key: str) -> None:
         """Forget a key, in both tiers and every process."""
-        self.cache.invalidate(key)
+        self.cache.invalidate(_key(key))
 
     def delete_multi(self, keys: Iterable[str]) -> None:
         """Forget keys, in both tiers and every process."""
-        self.cache.invalidate_batch(list(keys))
+        self.cache.invalidate_batch(list(map(_key, keys)))
+
+
+def _key(key: str) -> str | tuple[str, str]:
+    """Return a key that may be stored: dogpile's may be empty, and of any length."""
+    if 0 < len(key) <= _LONG:
+        return key
+    return "", sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 register_backend("nearcache", __name__, "NearCacheBackend")  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from nearcache.caches.embeddings import EmbeddingCache
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
 from nearcache.errors import ConfigError
-from nearcache.integrations._shared import Embedding, identity, missing
+from nearcache.integrations._shared import Embedding, Identity, missing
 from nearcache.keys import EmbeddingModel
 
 try:
@@ -24,7 +24,7 @@ except ImportError as error:
 
 __all__ = ["CachedDocumentEmbedder", "CachedTextEmbedder"]
 
-Cache = EmbeddingCache | AsyncEmbeddingCache | Secret | str
+Cache: TypeAlias = EmbeddingCache | AsyncEmbeddingCache | Secret | str
 
 _UNSET = Secret.from_env_var("NEARCACHE_NO_SECRET", strict=False)
 
@@ -55,7 +55,8 @@ class _Cached:
         url = cache.resolve_value() if isinstance(cache, Secret) else cache
         kept = EmbeddingCache(url, namespace=namespace) if self._ours else url
         self._embedding = Embedding(kept, max_batch=getattr(embedder, "batch_size", None))
-        self._model = identity(embedder, *_named(embedder), model, self.ignore)
+        self._identity = Identity(_named, model, self.ignore)
+        self._identity.of(embedder)
         self._awaits = inspect.iscoroutinefunction(getattr(embedder, "run_async", None))
 
     def warm_up(self) -> None:
@@ -93,7 +94,7 @@ class _Cached:
     def to_dict(self) -> dict[str, Any]:
         """Return the component as Haystack saves it; the cache is a URL or a Secret then."""
         cache = self.cache
-        if isinstance(cache, str) and urlsplit(cache).password:
+        if isinstance(cache, str) and _holds_password(cache):
             msg = "a URL with a password is not saved: give cache=Secret.from_env_var('…')"
             raise ConfigError(msg)
         if not self._ours:
@@ -121,6 +122,11 @@ class _Cached:
         """Make the component of what ``to_dict`` returned."""
         made: Self = default_from_dict(cls, data)
         return made
+
+
+def _holds_password(url: str) -> bool:
+    parts = urlsplit(url)
+    return bool(parts.password) or "@" in parts.query or "password" in parts.query.lower()
 
 
 def _named(embedder: Any) -> tuple[str, Mapping[str, object]]:
@@ -175,7 +181,7 @@ class CachedTextEmbedder(_Cached):
         def call(texts: list[str]) -> list[Any]:
             return [_embedding_of(self.embedder.run(text=text), meta) for text in texts]
 
-        rows = self._embedding.rows([text], self._model, call)
+        rows = self._embedding.rows([text], self._identity.of(self.embedder), call)
         return {"embedding": rows[0].tolist(), "meta": meta}
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
@@ -192,12 +198,16 @@ class CachedTextEmbedder(_Cached):
             return [_embedding_of(await self.embedder.run_async(text=text), meta) for text in texts]
 
         chosen: Callable[[list[str]], Any] = acall if self._awaits else call
-        rows = await self._embedding.arows([text], self._model, chosen)
+        model = self._identity.of(self.embedder)
+        rows = await self._embedding.arows([text], model, chosen)
         return {"embedding": rows[0].tolist(), "meta": meta}
 
 
 def _embedding_of(answer: Mapping[str, Any], meta: dict[str, Any]) -> Any:
     _add(meta, answer.get("meta") or {})
+    if "embedding" not in answer:
+        msg = f"the embedder gave {', '.join(answer)} and no embedding: sparse ones are not cached"
+        raise ConfigError(msg)
     return answer["embedding"]
 
 
@@ -257,10 +267,13 @@ class CachedDocumentEmbedder(_Cached):
     ) -> None:
         _Cached.__init__(self, embedder, cache, namespace, model, ignore)
         self.meta_fields_to_embed = meta_fields_to_embed
-        fields = meta_fields_to_embed
+
+    @property
+    def _fields(self) -> list[str]:
+        fields = self.meta_fields_to_embed
         if fields is None:
-            fields = getattr(embedder, "meta_fields_to_embed", None) or ()
-        self._fields = list(fields)
+            fields = getattr(self.embedder, "meta_fields_to_embed", None) or ()
+        return list(fields)
 
     def _more(self) -> dict[str, Any]:
         fields = self.meta_fields_to_embed
@@ -271,17 +284,17 @@ class CachedDocumentEmbedder(_Cached):
         """Embed documents."""
         if not _are_documents(documents):
             return dict(self.embedder.run(documents=documents))  # it refuses in its own words
-        work = _Work(documents, self._fields)
+        work, model = _Work(documents, self._fields), self._identity.of(self.embedder)
 
         def call(texts: list[str]) -> list[Any]:
             return work.taken(texts, self.embedder.run(documents=_documents_of(texts)))
 
         while not work.done:
             try:
-                rows = self._embedding.rows(work.left, self._model, call)
+                rows = self._embedding.rows(work.left, model, call)
             except _NotEmbedded as failure:
                 kept = work.without(failure)
-                self._embedding.blocking.put_batch(list(kept), list(kept.values()), self._model)
+                self._embedding.blocking.put_batch(list(kept), list(kept.values()), model)
             else:
                 work.finish(rows)
         return work.answer()
@@ -291,7 +304,7 @@ class CachedDocumentEmbedder(_Cached):
         """Embed documents."""
         if not _are_documents(documents):
             return dict(self.embedder.run(documents=documents))
-        work = _Work(documents, self._fields)
+        work, model = _Work(documents, self._fields), self._identity.of(self.embedder)
 
         def call(texts: list[str]) -> list[Any]:
             return work.taken(texts, self.embedder.run(documents=_documents_of(texts)))
@@ -303,11 +316,11 @@ class CachedDocumentEmbedder(_Cached):
         chosen: Callable[[list[str]], Any] = acall if self._awaits else call
         while not work.done:
             try:
-                rows = await self._embedding.arows(work.left, self._model, chosen)
+                rows = await self._embedding.arows(work.left, model, chosen)
             except _NotEmbedded as failure:
                 kept = work.without(failure)
                 cache = self._embedding.awaiting
-                await cache.put_batch(list(kept), list(kept.values()), self._model)
+                await cache.put_batch(list(kept), list(kept.values()), model)
             else:
                 work.finish(rows)
         return work.answer()
@@ -336,6 +349,9 @@ class _Work:
         """
         _add(self.meta, answer.get("meta") or {})
         vectors = [document.embedding for document in answer["documents"]]
+        if any(document.sparse_embedding is not None for document in answer["documents"]):
+            msg = "the embedder gave sparse embeddings: these are not cached, use it as it is"
+            raise ConfigError(msg)
         pairs = dict(zip(texts, vectors, strict=False))
         failed = {text for text, vector in pairs.items() if vector is None}
         if failed and len(vectors) == len(texts):

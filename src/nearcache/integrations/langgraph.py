@@ -1,8 +1,9 @@
 """LangGraph with caches: of what nodes returned, and of what a store embeds."""
 
 import json
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from nearcache.caches.checks import Ttl
@@ -124,11 +125,14 @@ class NearCacheCache(Values, BaseCache[Any]):
         """Return a value as bytes, with the name of their kind; None if they are not the value."""
         try:
             kind, data = self.serde.dumps_typed(_marked(value))
-            again = self.serde.dumps_typed(self.serde.loads_typed((kind, data)))
+            loaded = self.serde.loads_typed((kind, data))
+            # what has no state that we can see is as good as what it is written as
+            same = self.serde.dumps_typed(loaded) == (kind, data)
+            same = same and _is_same(value, _unmarked(loaded))
         except Exception as error:  # noqa: BLE001  whatever a value's class or a serializer raises
             self._say("unkept", "what a node returned is not kept: %s", error)
             return None
-        if again != (kind, data):
+        if not same:
             self._say("changed", "what a node returned is not kept: it would come back changed")
             return None
         return kind.encode() + b"\n" + data
@@ -175,6 +179,45 @@ def _unmarked(value: Any) -> Any:
     if _TUPLE in value:
         return tuple(map(_unmarked, value[_TUPLE]))
     return {key: _unmarked(part) for key, part in value.items()}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Say whether two values are alike through and through: == takes a Counter for a dict."""
+    kind = type(one)
+    if type(other) is not kind:
+        return False
+    if isinstance(one, (list, tuple, deque)):
+        ends = getattr(one, "maxlen", None) == getattr(other, "maxlen", None)
+        return ends and len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, dict):
+        return _is_same(list(one.items()), list(other.items()))
+    if isinstance(one, (set, frozenset)):
+        return one == other and _kinds(one) == _kinds(other)
+    parts = _parts_of(one)
+    if parts is not None:
+        return _is_same(parts, _parts_of(other))
+    compare: Any = kind.__eq__
+    if compare is object.__eq__:
+        return one is other or _is_same(getattr(one, "__dict__", 0), getattr(other, "__dict__", 0))
+    alike = one == other
+    # arrays have an idea of their own of what is equal, and NaN is equal to nothing
+    return alike if isinstance(alike, bool) and one == one else True  # noqa: PLR0124
+
+
+def _kinds(values: Iterable[Any]) -> Counter[type]:
+    return Counter(map(type, values))
+
+
+def _parts_of(value: Any) -> dict[str, Any] | None:
+    """Return what a pydantic model or a dataclass holds; None for anything else."""
+    if isinstance(value, type):
+        return None
+    if hasattr(value, "__pydantic_private__"):
+        more = {"extra": value.__pydantic_extra__, "private": value.__pydantic_private__}
+        return {name: getattr(value, name) for name in type(value).model_fields} | more
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in fields(value)}
+    return None
 
 
 def _key(key: FullKey) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from nearcache.caches.checks import Ttl
 from nearcache.caches.near import NearCache
 from nearcache.entry import MISSING
 from nearcache.errors import CodecError
-from nearcache.integrations._shared import missing, store_answers
+from nearcache.integrations._shared import TOGETHER, missing, store_answers
 from nearcache.options import Options
 
 try:
@@ -107,6 +107,10 @@ def _more_that_decides(kwargs: Mapping[str, Any]) -> str:
     client = more.pop("client", None)
     if client is not None:
         more["client"] = str(getattr(client, "base_url", ""))
+    body = more.get("extra_body")
+    asked = {**body, **more} if isinstance(body, Mapping) else more
+    if any(asked.get(name) for name in TOGETHER):
+        return uuid4().hex
     try:
         return json.dumps(more, sort_keys=True) if more else ""
     except (TypeError, ValueError):

@@ -7,7 +7,7 @@ from nearcache.caches.agents import AccessTier, AgentCredentials
 from nearcache.caches.checks import Floats
 from nearcache.caches.generators import BatchCall
 from nearcache.caches.short_term import ShortTermMemory
-from nearcache.integrations._shared import Embedding, identity, missing
+from nearcache.integrations._shared import Embedding, Identity, missing
 from nearcache.keys import EmbeddingModel
 from nearcache.options import Options
 
@@ -56,8 +56,7 @@ class CachedEmbedding(BaseEmbedding):
     ignore: tuple[str, ...] = Field(default=(), description="Options that are no part of keys.")
 
     _embedding: Embedding = PrivateAttr()
-    _queries: EmbeddingModel = PrivateAttr()
-    _texts: EmbeddingModel = PrivateAttr()
+    _identity: Identity = PrivateAttr()
     _awaits: bool = PrivateAttr()
 
     def __init__(self, underlying: Any, cache: Any = None, **options: Any) -> None:
@@ -67,12 +66,8 @@ class CachedEmbedding(BaseEmbedding):
             if name not in self.model_fields_set:
                 setattr(self, name, getattr(below, name))
         self._embedding = Embedding(self.cache, max_batch=below.embed_batch_size)
-        options = {
-            name: value for name, value in below.to_dict().items() if name not in _NOT_THE_MODEL
-        }
-        model = identity(below, below.model_name, options, self.model, self.ignore)
-        self._queries = model.with_input_type("query")
-        self._texts = model.with_input_type("document")
+        self._identity = Identity(_described, self.model, self.ignore)
+        self._identity.of(below)
         self._awaits = any(
             getattr(type(below), name) is not getattr(BaseEmbedding, name)
             for name in ("_aget_text_embedding", "_aget_text_embeddings")
@@ -92,10 +87,10 @@ class CachedEmbedding(BaseEmbedding):
     # -- what LlamaIndex calls ---------------------------------------------------------------
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return self._blocking([query], self._queries, self._below_queries)[0]
+        return self._blocking([query], self._named("query"), self._below_queries)[0]
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return (await self._awaiting([query], self._queries, self._abelow_queries))[0]
+        return (await self._awaiting([query], self._named("query"), self._abelow_queries))[0]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
@@ -104,12 +99,15 @@ class CachedEmbedding(BaseEmbedding):
         return (await self._aget_text_embeddings([text]))[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return self._blocking(texts, self._texts, self._below_texts)
+        return self._blocking(texts, self._named("document"), self._below_texts)
 
     async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         # a model that only blocks runs in a thread: LlamaIndex would stop the event loop for it
         call = self._abelow_texts if self._awaits else self._below_texts
-        return await self._awaiting(texts, self._texts, call)
+        return await self._awaiting(texts, self._named("document"), call)
+
+    def _named(self, input_type: str) -> EmbeddingModel:
+        return self._identity.of(self.underlying, input_type)
 
     def _blocking(
         self, texts: Sequence[str], model: EmbeddingModel, call: BatchCall
@@ -152,6 +150,13 @@ class CachedEmbedding(BaseEmbedding):
 
 
 _NOT_THE_MODEL = frozenset({"class_name", "model_name"})  # named by the class, and by its name
+
+
+def _described(below: BaseEmbedding) -> tuple[str, dict[str, object]]:
+    """Return a model's name, and its options."""
+    given = below.to_dict()
+    options = {name: value for name, value in given.items() if name not in _NOT_THE_MODEL}
+    return below.model_name, options
 
 
 def _listed(rows: Floats) -> list[list[float]]:

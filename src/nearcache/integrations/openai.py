@@ -14,7 +14,7 @@ from nearcache.caches.checks import Floats
 from nearcache.caches.embeddings import EmbeddingCache
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
 from nearcache.errors import ConfigError, LoaderError
-from nearcache.integrations._shared import Embedding, missing
+from nearcache.integrations._shared import TOGETHER, Embedding, missing
 from nearcache.keys import EmbeddingModel
 
 try:
@@ -99,7 +99,7 @@ class _Embeddings(Embeddings):
         def call(texts: list[str]) -> Floats:
             return spent.vectors(send(**request.part(texts)), len(texts))
 
-        rows = self._way.rows(request.texts, request.model, call)
+        rows = self._way.rows(request.texts, request.model, call, request.asker(self._client))
         return spent.answer(rows, request)
 
 
@@ -118,7 +118,8 @@ class _AsyncEmbeddings(AsyncEmbeddings):
         async def call(texts: list[str]) -> Floats:
             return spent.vectors(await send(**request.part(texts)), len(texts))
 
-        rows = await self._way.arows(request.texts, request.model, call)
+        asker = request.asker(self._client)
+        rows = await self._way.arows(request.texts, request.model, call, asker)
         return spent.answer(rows, request)
 
 
@@ -134,6 +135,11 @@ class _Request(NamedTuple):
     def format(self) -> str:
         """What the caller wants to see: "float", "base64", or "" for the SDK's own choice."""
         return str(_given(self.given, "encoding_format", ""))
+
+    def asker(self, client: object) -> object:
+        """Return what tells calls apart that may fail one by one: by their key, their patience."""
+        more = [repr(self.given.get(name)) for name in ("timeout", "extra_headers")]
+        return hash((id(client), *more))
 
     def part(self, texts: list[str]) -> dict[str, Any]:
         """Return the same call for some of its texts."""
@@ -163,6 +169,8 @@ def _request(client: Any, given: dict[str, Any]) -> _Request | None:
     headers = {key.lower(): value for key, value in asked_with["extra_headers"].items()}
     body = asked_with["extra_body"]
     if _RAW in headers or "input" in body or "encoding_format" in body:
+        return None
+    if any(body.get(name) for name in TOGETHER):
         return None
     texts, inputs = found
     params: dict[str, object] = {
@@ -220,11 +228,12 @@ def _digest(headers: Mapping[str, object]) -> str:
 
 
 class _Spent:
-    """What the provider was paid for one call, and the name by which it calls the model."""
+    """What the provider was paid for one call, how it calls the model, and the call."""
 
     def __init__(self) -> None:
         self._tokens = [0, 0]
         self._model = ""
+        self._request_id: str | None = None
 
     def vectors(self, response: CreateEmbeddingResponse, count: int) -> Floats:
         """Return the vectors of a response in the order of its inputs; remember what they cost."""
@@ -232,6 +241,7 @@ class _Spent:
         for place, name in enumerate(("prompt_tokens", "total_tokens")):
             self._tokens[place] += getattr(usage, name, 0) or 0
         self._model = response.model or ""
+        self._request_id = getattr(response, "_request_id", None)
         data: Any = response.data or []
         places = [item.index for item in data]
         if sorted(places, key=str) == sorted(range(count), key=str):
@@ -257,6 +267,7 @@ class _Spent:
             object="list",
             usage=Usage(prompt_tokens=prompt, total_tokens=total),
         )
+        response._request_id = self._request_id
         for place, row in enumerate(rows):
             item = Item.construct(embedding=[], index=place, object="embedding")
             item.embedding = show(row)  # set afterwards: the SDK would look at every number

@@ -29,6 +29,7 @@ _PLAIN: dict[str, tuple[object, ...]] = {
     "pool": (None,),
 }
 """What has to be asked for, or left out, for the answer to be a matrix of float32."""
+_OURS = frozenset(("wrapped", "_way", "_name", "_made_of"))
 _HARMLESS = frozenset(("batch_size", "show_progress_bar", "device", "chunk_size", *_PLAIN))
 
 
@@ -52,8 +53,11 @@ class CachedSentenceTransformer:
     """A SentenceTransformer that embeds each text once; everything else it does is its own.
 
     Thread-safe: the model runs one call at a time. Wrap it anew after changing its weights or
-    modules; ``max_seq_length``, ``truncate_dim`` and prompts may be changed at any time.
+    modules; ``max_seq_length``, ``truncate_dim``, prompts and the type of its numbers may be
+    changed at any time, here or on the model. What is set here is set on the model.
     """
+
+    wrapped: Any
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class CachedSentenceTransformer:
         if not callable(getattr(model, "encode", None)):
             msg = f"model is a SentenceTransformer, not {type(model).__name__}"
             raise ConfigError(msg)
-        self.wrapped = model
+        vars(self)["wrapped"] = model
         self._way = Embedding(cache, max_batch=max_batch)
         self._name = EmbeddingModel.of(_name(model) if name is None else name)
         self._made_of = {
@@ -98,7 +102,9 @@ class CachedSentenceTransformer:
         first = next(iter(bound.arguments))
         given = bound.arguments[first]
         texts = [given] if isinstance(given, str) else _texts(given)
-        model = None if texts is None else self._model(method, _options(bound))
+        model = None
+        if texts and self._gives_rows(bound):
+            model = self._model(method, _options(bound))
         if model is None or not texts:
             return call(*inputs, **options)
 
@@ -111,13 +117,17 @@ class CachedSentenceTransformer:
 
     def _model(self, method: str, options: Mapping[str, Any]) -> EmbeddingModel | None:
         """Return what decides a vector beside the text; None for what the cache does not keep."""
-        if any(options.get(name, plain[0]) not in plain for name, plain in _PLAIN.items()):
-            return None
         if isinstance(options.get("device"), (list, tuple)):  # several processes
             return None
         own = {
             name: _plain(getattr(self.wrapped, name, None))
-            for name in ("max_seq_length", "truncate_dim", "prompts", "default_prompt_name")
+            for name in (
+                "max_seq_length",
+                "truncate_dim",
+                "prompts",
+                "default_prompt_name",
+                "dtype",
+            )
         }
         asked = {name: value for name, value in options.items() if name not in _HARMLESS}
         try:
@@ -130,6 +140,17 @@ class CachedSentenceTransformer:
             )
         except ConfigError:  # an option that is no JSON
             return None
+
+    def _gives_rows(self, bound: inspect.BoundArguments) -> bool:
+        """Say whether a call answers with a matrix of float32: by what is asked, or by default."""
+        known = dict(bound.signature.parameters)
+        if not known.keys() >= _PLAIN.keys():  # encode_query hands the rest on to encode
+            known = {**inspect.signature(self.wrapped.encode).parameters, **known}
+        asked = {**bound.arguments, **bound.kwargs}
+        return all(
+            asked.get(name, known[name].default if name in known else plain[0]) in plain
+            for name, plain in _PLAIN.items()
+        )
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Run the model itself, as PyTorch does."""
@@ -148,6 +169,13 @@ class CachedSentenceTransformer:
         if name == "wrapped":  # not made yet
             raise AttributeError(name)
         return getattr(self.wrapped, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute of the model: ``model.max_seq_length = 256`` is meant for it."""
+        if name in _OURS:
+            vars(self)[name] = value
+        else:
+            setattr(self.wrapped, name, value)
 
     def __repr__(self) -> str:
         return f"CachedSentenceTransformer({self._name.name!r})"
@@ -175,7 +203,9 @@ def _options(bound: inspect.BoundArguments) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value if isinstance(value, (str, int, type(None))) else str(value)
 
 
 def _name(model: Any) -> str:
