@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import signal
 import threading
 import time
 import weakref
@@ -13,7 +14,10 @@ from hypothesis import HealthCheck, settings
 
 from servers import KINDS, Server
 
+os.environ["NEARCACHE_REPORT"] = "0"  # tests count commands; those of reports ask for them
 os.environ.pop("NEARCACHE_STORE", None)  # the developer's own store is none of the suite's business
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a suite in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # programs it starts hear Ctrl-C
 # or these packages would ask the internet where they are imported
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = os.environ["ANONYMIZED_TELEMETRY"] = "False"
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"

@@ -19,17 +19,25 @@ _inside: ContextVar[bool] = ContextVar("nearcache_inside_callback", default=Fals
 class Events:
     """The subscribers of one cache. Thread-safe."""
 
-    __slots__ = ("_subscribers",)
+    __slots__ = ("_subscribers", "hear_hits")
 
     def __init__(self) -> None:
         self._subscribers: tuple[Subscriber, ...] = ()
+        self.hear_hits: tuple[Subscriber, ...] = ()
+        """Who wants to hear of hits, too: a near hit looks here before it calls ``emit``."""
 
-    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
-        """Add a callback; the function returned takes it out again."""
+    def subscribe(self, callback: Subscriber, *, hits: bool = True) -> Callable[[], None]:
+        """Add a callback; the function returned takes it out again.
+
+        hits: False for who does not want to hear of hits, which then cost nothing.
+        """
         self._subscribers = (*self._subscribers, callback)
+        if hits:
+            self.hear_hits = (*self.hear_hits, callback)
 
         def unsubscribe() -> None:
             self._subscribers = tuple(c for c in self._subscribers if c is not callback)
+            self.hear_hits = tuple(c for c in self.hear_hits if c is not callback)
 
         return unsubscribe
 
@@ -38,11 +46,12 @@ class Events:
 
     def emit(self, name: str, subject: object, detail: object) -> None:
         """Call every subscriber; one that raises is logged, never felt."""
-        if not self._subscribers or _inside.get():
+        subscribers = self.hear_hits if name == "hit" else self._subscribers
+        if not subscribers or _inside.get():
             return
         token = _inside.set(True)
         try:
-            for callback in self._subscribers:
+            for callback in subscribers:
                 try:
                     callback(name, subject, detail)
                 except Exception:

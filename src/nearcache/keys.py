@@ -7,9 +7,13 @@ character in any part can make two keys equal. Layout version 1::
     nc1:{<namespace>:<bucket>}:k:<key>.                     any other value
     nc1:{<namespace>}:e:*      nc1:{<namespace>}:e:<group>  epochs: of everything, of a model, a tag
     nc1:{<namespace>}:log                                   what was forgotten lately
+    nc1:{<namespace>!}:reports                              the board of its workers
+    nc1:{!}:reports                                         the board of all namespaces
 
 The braces are Redis Cluster's hash tags: 64 buckets spread a namespace, one slot each. A value's
-lease is its name and ``:lease``; the dot after a key keeps a user's key from ending like that.
+lease is its name and ``:lease``; the dot after a key keeps a user's key from ending like that. No
+name has a bare ``!``, so the boards, which change all the time, begin unlike whatever somebody
+listens for.
 """
 
 import base64
@@ -26,11 +30,13 @@ from nearcache.errors import ConfigError
 
 __all__ = [
     "BUCKETS",
+    "DIRECTORY",
     "EmbeddingModel",
     "Key",
     "KeySpace",
     "ModelKeys",
     "ValueKeys",
+    "board_of",
     "check_key",
     "check_tags",
     "content_digest",
@@ -182,6 +188,15 @@ class KeySpace:
         space = KeySpace.__new__(KeySpace)
         space._set(f"{self.name}/{quote(part, safe='', errors='surrogatepass')}")
         return space
+
+
+DIRECTORY = b"nc1:{!}:reports"
+"""The board that holds the names of the namespaces with living workers."""
+
+
+def board_of(root: str) -> bytes:
+    """Return the board of a namespace and all its views, by the namespace's stored name."""
+    return f"nc1:{{{root}!}}:reports".encode()
 
 
 class ModelKeys:

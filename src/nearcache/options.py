@@ -1,6 +1,7 @@
 """Options of a cache, checked once when they are made."""
 
 import math
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,17 @@ __all__ = [
 
 
 _SHORTEST_KEY = 16  # bytes
+_REPORT = 5.0  # seconds
 FOR_EVER = 100 * 365.25 * 86400  # what is longer is no limit: no server could count it
+
+
+def _default_report() -> float:
+    """Return what the environment says; what is no number says nothing."""
+    try:
+        seconds = float(os.environ.get("NEARCACHE_REPORT", ""))
+    except ValueError:
+        return _REPORT
+    return seconds if 0 <= seconds < math.inf else _REPORT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +72,9 @@ class Options:
         what changed must be seen sooner.
     serve_unverified: seconds longer than ``link_timeout`` that a near copy of a value that may
         change is served while the store cannot be heard. When an old answer beats a slow one.
+    report: seconds between two snapshots of its statistics that the process writes to the store,
+        for ``nearcache stats``, ``top`` and the dashboard; 0 writes none. The default is 5, or the
+        environment's NEARCACHE_REPORT. When the store's keeper wants nothing but values there.
     signing_key: secret bytes, 16 or more, that every stored entry is signed with; or several such
         keys, of which the first signs and any verifies. What none of them signed is loaded anew.
         When others can write to the store.
@@ -81,6 +95,7 @@ class Options:
     on_store_error: Literal["degrade", "raise"] = "degrade"
     link_timeout: float = 3.0
     serve_unverified: float = 0.0
+    report: float = field(default_factory=_default_report)
     signing_key: bytes | Sequence[bytes] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +113,7 @@ class Options:
         _check_number("lease", self.lease, least=0.1)
         _check_number("link_timeout", self.link_timeout, least=0.0)
         _check_number("serve_unverified", self.serve_unverified, least=0.0)
+        _check_number("report", self.report, least=0.0)
         if self.store_timeout != "auto":
             _check_number("store_timeout", self.store_timeout, least=0.001)
         if self.on_store_error not in ("degrade", "raise"):

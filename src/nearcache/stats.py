@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -14,7 +14,8 @@ class Stats:
     """What a cache did so far; a snapshot that never changes.
 
     Every text asked for is counted once, as a hit (near, far, stale), as a miss, or as coalesced
-    (answered by a load that was under way, or a repeat within one batch of misses).
+    (answered by a load that was under way, or a repeat within one batch of misses). A forked child
+    counts from zero.
 
     Units: seconds, bytes. ``loads`` counts texts that reached the loader. ``undelivered``
     invalidations and ``unwritten`` loads wait for a store that does not answer; ``breaker`` says
@@ -102,24 +103,30 @@ class NearHits:
     """Hits and their bytes, counted without a lock: every thread has a cell of its own."""
 
     def __init__(self) -> None:
-        self._local = threading.local()
         self._cells: list[tuple[weakref.ref[threading.Thread], list[int]]] = []
         self._counted = [0, 0]
+        self.on_first: Callable[[], None] | None = None  # of each thread
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Take a new lock: after a fork another thread may have held the old one."""
+        """Take a new lock, and new cells: after a fork another thread may have held the old one."""
         self._lock = threading.Lock()
+        self._local = threading.local()
 
     def cell(self) -> list[int]:
-        """Return this thread's [hits, bytes], to add to."""
+        """Return this thread's [hits, bytes, the number of the hit to be timed next].
+
+        The first two are to add to; the third is ``engine/meter.py``'s.
+        """
         try:
             cell: list[int] = self._local.cell
         except AttributeError:
-            cell = self._local.cell = [0, 0]
+            cell = self._local.cell = [0, 0, 0]
             with self._lock:
                 self._cells = [pair for pair in self._cells if pair[1][0] or pair[0]() is not None]
                 self._cells.append((weakref.ref(threading.current_thread()), cell))
+            if self.on_first is not None:
+                self.on_first()
         return cell
 
     def total(self) -> Sequence[int]:

@@ -20,6 +20,7 @@ from nearcache import (
     StoreError,
 )
 from nearcache.entry import Mark
+from nearcache.keys import board_of
 from nearcache.stores.base import HELD, TAKEN
 from nearcache.stores.redis.store import RedisStore
 
@@ -28,6 +29,7 @@ HEARS = replace(STRICT, link_timeout=0.0)  # looks into the log with every call
 SLIDES = replace(STRICT, sliding=True)
 TEXTS = [f"t{n}" for n in range(50)]
 
+BOARD = board_of("acl")
 KEY, GROUP, MARK = b"nc1:{acl:00}:k:sx.", b"nc1:{acl}:e:x", Mark(3, 4, b"current.")
 
 # INFO, which the count leaves out; and PING, which redis-py sends where a pool checks its
@@ -83,6 +85,9 @@ def use_rare_commands(url):
     store.epochs([GROUP], 1.0)
     store.epochs([GROUP], None)
     assert not store.may_evict()
+    store.report(BOARD, b"me", b"well", 60.0)
+    assert store.reports(BOARD) == {b"me": b"well"}
+    store.report(BOARD, b"me", b"", 0.0)
     store.close()
 
 

@@ -55,3 +55,15 @@ def test_a_subscriber_that_raises_is_logged_and_never_felt(caplog):
 
 def test_without_subscribers_nothing_happens():
     Events().emit("hit", "near", 1)
+
+
+def test_who_does_not_want_hits_hears_all_the_rest():
+    events, heard = Events(), []
+    stop = events.subscribe(lambda *event: heard.append(event), hits=False)
+    assert events
+    assert not events.hear_hits
+    events.emit("hit", "near", 1)
+    events.emit("miss", "model", 1)
+    stop()
+    events.emit("miss", "model", 1)
+    assert heard == [("miss", "model", 1)]

@@ -212,8 +212,8 @@ class EmbeddingCache:
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, miss, load, evict, invalidate, store_error, breaker. A callback that raises
-        is logged, never felt.
+        The events are hit, miss, load, evict, invalidate, store_error, breaker. A callback that
+        raises is logged, never felt.
         """
         return self.blocking_twin.subscribe(callback)
 

@@ -4,6 +4,7 @@ The blocking class (``caches/embeddings.py``) drives the same coroutines by hand
 """
 
 from collections.abc import Callable, Iterable, Sequence, Sized
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -138,7 +139,7 @@ class AsyncEmbeddingCache:
         if self._tiers.engine.current() and not self._tiers.engine.closed:
             row = near.get_digest(shelf.name, digest)
             if row is not None:
-                return self._hit(row)
+                return self._hit(row, self._tiers.engine.hits.cell())
         return await self._resolve_one(RowBatch(shelf, [], near, self._tiers.precision, [digest]))
 
     async def _resolve_one(self, batch: RowBatch) -> Floats | None:
@@ -237,13 +238,23 @@ class AsyncEmbeddingCache:
         shelf = tiers.known(model)
         if shelf is None or engine.closed or not engine.current():
             return None
-        row = engine.near.get_one(shelf.name, text)
-        return None if row is None else self._hit(row)
+        cell = engine.hits.cell()
+        began = None if cell[0] < cell[2] else perf_counter()
+        row: Floats | None = engine.near.get_one(shelf.name, text)
+        if row is None:
+            return None
+        self._hit(row, cell)
+        if began is not None:
+            engine.meter.answered(cell, perf_counter() - began)
+        return row
 
-    def _hit(self, row: Floats) -> Floats:
+    def _hit(self, row: Floats, cell: list[int]) -> Floats:
         row.flags.writeable = False
-        self._tiers.engine.counters.add(near_hits=1, saved_loads=1, bytes_saved=row.nbytes)
-        self._tiers.engine.events.emit("hit", "near", 1)
+        cell[0] += 1
+        cell[1] += row.nbytes
+        events = self._tiers.engine.events
+        if events.hear_hits:
+            events.emit("hit", "near", 1)
         return row
 
     def near_batch(self, texts: Sequence[str], model: Model) -> Floats | None:
@@ -255,13 +266,20 @@ class AsyncEmbeddingCache:
         if engine.closed or not engine.current():
             return None
         shelf = tiers.known(model)
-        rows: Floats | None = None if shelf is None else engine.near.get_all(shelf.name, texts)
+        if shelf is None:
+            return None
+        cell = engine.hits.cell()
+        began = None if cell[0] < cell[2] else perf_counter()
+        rows: Floats | None = engine.near.get_all(shelf.name, texts)
         if rows is None:
             return None
         count = len(rows)
-        size = count * rows.shape[1] * 4
-        engine.counters.add(near_hits=count, saved_loads=count, bytes_saved=size)
-        engine.events.emit("hit", "near", count)
+        cell[0] += count
+        cell[1] += rows.nbytes
+        if engine.events.hear_hits:
+            engine.events.emit("hit", "near", count)
+        if began is not None:
+            engine.meter.answered(cell, perf_counter() - began, count)
         return rows
 
     # -- put ---------------------------------------------------------------------------------
@@ -441,8 +459,8 @@ class AsyncEmbeddingCache:
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, miss, load, evict, invalidate, store_error, breaker. A callback that raises
-        is logged, never felt.
+        The events are hit, miss, load, evict, invalidate, store_error, breaker. A callback that
+        raises is logged, never felt.
         """
         return self._tiers.engine.events.subscribe(callback)
 

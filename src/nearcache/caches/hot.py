@@ -75,6 +75,8 @@ class HotMemoryCache(Generic[V]):
             options=options,
         )
         counts = AccessCounts()
+        cache._tiers.serve("HotMemoryCache")
+        cache._tiers.engine.hottest = counts.most_counted
         cache._tiers.engine.after_fork.append(counts.start_anew)
         self._set(cache, counts)
 
@@ -405,8 +407,8 @@ class HotMemoryCache(Generic[V]):
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, miss, load, evict, invalidate, store_error, breaker, link. A callback that
-        raises is logged, never felt.
+        The events are hit, miss, load, evict, invalidate, store_error, breaker, link. A callback
+        that raises is logged, never felt.
         """
         return self._cache.subscribe(callback)
 

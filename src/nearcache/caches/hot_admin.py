@@ -13,6 +13,10 @@ class HotAdmin(NearAdmin):
         """Return what near knows of a memory, without touching it, or None."""
         return super().inspect(inner_key(key))
 
+    @staticmethod
+    def _inner(key: MemoryKey) -> tuple[str, ...]:
+        return inner_key(key)
+
     def entries(self) -> list[MemoryKey]:
         """Return the keys of this namespace that are near, servable or not."""
         return [MemoryKey.of(inner) for inner in super().entries()]

@@ -205,7 +205,7 @@ class AsyncCacheManager:
     async def invalidate_by_scope(self, scope: str | None) -> None:
         """Forget all memories of a scope; and the lists of that scope, and those of no scope.
 
-        None: the memories of no scope; and all lists, for any may hold one.
+        Of None: the memories of no scope; and all lists, for any may hold one.
         """
         MemoryKey("any", "any", scope)  # refuses what is no scope
         try:

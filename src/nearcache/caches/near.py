@@ -288,8 +288,8 @@ class NearCache(Generic[K, V]):
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, miss, load, evict, invalidate, store_error, breaker, link. A callback that
-        raises is logged, never felt.
+        The events are hit, miss, load, evict, invalidate, store_error, breaker, link. A callback
+        that raises is logged, never felt.
         """
         return self._twin.subscribe(callback)
 

@@ -1,5 +1,6 @@
 """The cold corner of a cache of any values."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nearcache.engine.held import END, EPOCH, READ_AT, SIZE, is_expired
@@ -8,6 +9,7 @@ from nearcache.near.curve import Histogram, MissRatioCurve, measured
 from nearcache.options import check_count
 
 if TYPE_CHECKING:
+    from nearcache.caches.explaining import Explanation
     from nearcache.caches.values import ValueTiers
 
 __all__ = ["NearAdmin"]
@@ -51,6 +53,39 @@ class NearAdmin:
             "verified_ago": max(0.0, now - max(held[EPOCH].heard, held[READ_AT])),
             "servable": shelf.servable(held, now - shelf.bound) and not is_expired(held, now),
         }
+
+    def explain(self, key: Any, *, tags: Sequence[str] = ()) -> "Explanation":
+        """Say whether a key would be a hit, from which tier, and why not.
+
+        tags: names by which to recognise its groups. Asks the store two or three questions; changes
+        nothing.
+        """
+        from nearcache.caches.explaining import explain_key, with_near
+        from nearcache.caches.stored import shown_key, shown_space, views_of
+
+        shelf, store = self._tiers.shelf, self._tiers.engine.store
+        inner = check_key(self._inner(key))
+        near = NearAdmin.inspect(self, inner)
+        view = views_of(shelf.keys.groups[0])
+        told = (
+            None
+            if store is None
+            else explain_key(store, view[0], inner, view=view[1:], tags=tuple(tags))
+        )
+        return with_near(
+            near,
+            told,
+            servable=near is not None and bool(near["servable"]),
+            key=shown_key(inner),
+            name=shelf.keys.name(inner).decode("utf-8", "backslashreplace"),
+            namespace=shown_space(view[0], view[1:]),
+            kind="value",
+        )
+
+    @staticmethod
+    def _inner(key: Any) -> Any:
+        """Return what the tiers keep a key under."""
+        return key
 
     def entries(self) -> list[Any]:
         """Return the keys of this namespace that are near, servable or not."""

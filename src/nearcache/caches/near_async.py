@@ -7,6 +7,7 @@ import inspect
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -18,7 +19,7 @@ from nearcache.caches.values import ValueTiers
 from nearcache.engine.flights import ABSENT as NOWHERE
 from nearcache.engine.held import Freshness, value_of
 from nearcache.engine.io import AsyncIO, BlockingIO
-from nearcache.engine.rows import Ends
+from nearcache.engine.rows import NEAR, Ends
 from nearcache.engine.values import ValueBatch
 from nearcache.entry import MISSING
 from nearcache.errors import ConfigError
@@ -87,8 +88,9 @@ class AsyncNearCache(Generic[K, V]):
         self._find = shelf.finder()
         plain = Freshness(jitter=0.0)
         self._is_alone = shelf.tracked is None and replace(shelf.freshness, negative=0.0) == plain
-        self._cells = shelf.hits.cell
+        self._cells = tiers.engine.hits.cell
         self._events = tiers.engine.events
+        self._meter = tiers.engine.meter
 
     @classmethod
     def _face(cls, tiers: ValueTiers, io: AsyncIO | BlockingIO) -> "AsyncNearCache[K, V]":
@@ -120,6 +122,8 @@ class AsyncNearCache(Generic[K, V]):
         """
         if type(key) not in _KEY_TYPES:  # it may say anything of itself
             return MISSING
+        cell = self._cells()
+        began = None if cell[0] < cell[2] else perf_counter()
         try:
             held = self._find(key)
         except TypeError:  # unhashable: refused elsewhere
@@ -133,12 +137,15 @@ class AsyncNearCache(Generic[K, V]):
         for group, token in groups:
             if group.token is not token:
                 return MISSING
-        cell = self._cells()
         cell[0] += 1
         cell[1] += size
-        if self._events:
+        if self._events.hear_hits:
             self._events.emit("hit", "near", 1)
-        return value if decode is None else decode(value)
+        if decode is not None:
+            value = decode(value)
+        if began is not None:
+            self._meter.answered(cell, perf_counter() - began)
+        return value
 
     async def get(self, key: K, default: Any = None, *, max_staleness: float | None = None) -> Any:
         """Return the value of a key, or ``default``.
@@ -244,12 +251,18 @@ class AsyncNearCache(Generic[K, V]):
         tags: Sequence[str] = (),
         options: Options | None = None,
     ) -> list[Any]:
+        cell = self._cells()
+        began = None if cell[0] < cell[2] else perf_counter()
         asked = _check_keys(keys)
         distinct = list(dict.fromkeys(asked))
         batch = self._batch(distinct, tags, staleness=staleness, life=life, options=options)
         await self._resolve(batch, loader, life)
         place = {key: i for i, key in enumerate(batch.handles)}
         answers = [batch.answer(place[key]) for key in asked]
+        if began is None:
+            cell[2] -= len(asked)  # these hits are counted elsewhere
+        elif asked and batch.origin.count(NEAR) == len(distinct):
+            self._meter.answered(cell, perf_counter() - began, len(asked))
         return [default if answer is MISSING else answer for answer in answers]
 
     def _batch(
@@ -486,8 +499,8 @@ class AsyncNearCache(Generic[K, V]):
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call ``callback(event, subject, detail)`` at every event; returns how to stop.
 
-        Events: hit, miss, load, evict, invalidate, store_error, breaker, link. A callback that
-        raises is logged, never felt.
+        The events are hit, miss, load, evict, invalidate, store_error, breaker, link. A callback
+        that raises is logged, never felt.
         """
         return self._tiers.engine.events.subscribe(callback)
 
@@ -497,7 +510,6 @@ class AsyncNearCache(Generic[K, V]):
 
     def reset_stats(self) -> None:
         """Count from zero again."""
-        self._tiers.stats()
         self._tiers.engine.reset_stats()
 
     async def close(self) -> None:

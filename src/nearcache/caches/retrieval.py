@@ -63,6 +63,7 @@ class RetrievalCache:
             policy=policy,
             options=options,
         )
+        self._cache._tiers.serve("RetrievalCache")
 
     @classmethod
     def _face(cls, cache: NearCache[tuple[str, ...], Any]) -> "RetrievalCache":

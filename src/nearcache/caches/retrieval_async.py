@@ -62,6 +62,7 @@ class AsyncRetrievalCache:
             policy=policy,
             options=options,
         )
+        self._cache._tiers.serve("RetrievalCache")
 
     @classmethod
     def _face(cls, cache: AsyncNearCache[tuple[str, ...], Any]) -> "AsyncRetrievalCache":

@@ -87,6 +87,7 @@ class ShortTermParts:
             clock=clock,
         )
         self.tiers.owns_store = ours
+        self.tiers.serve("ShortTermMemory")
         self.timings = Timings(_OPERATIONS)
         self.start_anew()
         self.tiers.engine.after_fork += [self.timings.start_anew, self.start_anew]

@@ -56,6 +56,8 @@ class Tiers:
     """
 
     engine: Engine
+    kind = ""
+    """What a report calls the cache: the class that a user has made."""
 
     def __init__(self, arguments: dict[str, Any], *, clock: Clock = monotonic) -> None:
         self.arguments = arguments
@@ -88,10 +90,18 @@ class Tiers:
 
     def _begin(self, near: Any, store: Any, options: Options, clock: Clock) -> None:
         self.engine = self._engine(near, store, options, clock)
+        self.serve(self.kind)
         self.async_io = AsyncIO()
         self.start_anew()
         self.engine.after_fork += [self.start_anew, self.async_io.start_anew]
         self.views: dict[str, Self] = {}
+
+    def serve(self, kind: str) -> None:
+        """Be the tiers of this kind of cache, in reports too."""
+        self.kind = self.engine.kind = kind
+        self.engine.namespace = str(self.arguments["namespace"])
+        self.engine.view = "/".join(self.arguments.get("views", ()))
+        self.engine.settings = {name: self.arguments.get(name) for name in ("policy", "ttl")}
 
     def start_anew(self) -> None:
         """Take a new lock: after a fork another thread may have held the old one."""
@@ -135,6 +145,8 @@ class Tiers:
 
 class RowTiers(Tiers):
     """The tiers of an embedding cache, and the models seen so far."""
+
+    kind = "EmbeddingCache"
 
     def _check_options(self, options: Options) -> None:
         plain = Options()
@@ -255,6 +267,7 @@ def travelling(tiers: Tiers) -> dict[str, Any]:
 
 
 def remake(kind: Any, arguments: dict[str, Any]) -> Any:
+    """Return a cache that was pickled: made anew from what it was made with."""
     views = arguments.get("views", ())
     cache = kind(**{name: value for name, value in arguments.items() if name != "views"})
     for part in views:

@@ -8,7 +8,7 @@ from nearcache.clock import Clock
 from nearcache.codecs.base import by_name
 from nearcache.engine.answer import Answer
 from nearcache.engine.engine import Engine
-from nearcache.engine.held import SIZE
+from nearcache.engine.held import END, SIZE
 from nearcache.engine.rows import ABSENT, FAR, JOINED, LOADED, NEAR, STALE
 from nearcache.engine.tracked import Tracked
 from nearcache.engine.values import ValueBatch, ValueNear, ValueShelf
@@ -25,6 +25,8 @@ _NO_LIMIT = 2**62
 
 class ValueTiers(Tiers):
     """Near tier, store and engine of one namespace of any values."""
+
+    kind = "NearCache"
 
     def _near(self, arguments: dict[str, Any], clock: Clock) -> ValueNear:
         self.codec = by_name(arguments["codec"], arguments["type"])
@@ -70,10 +72,7 @@ class ValueTiers(Tiers):
         return engine
 
     def stats(self) -> Stats:
-        """Return the counts, those of near hits included."""
-        hits, size = self.shelf.hits.total()
-        if hits:
-            self.engine.counters.add(near_hits=hits, saved_loads=hits, bytes_saved=size)
+        """Return what happened so far."""
         return self.engine.stats()
 
     def count_far(self, held: Any) -> None:
@@ -85,12 +84,20 @@ class ValueTiers(Tiers):
             self.engine.counters.add(misses=1)
             self.engine.events.emit("miss", self.shelf.label, 1)
 
+    def _measure_stale(self, batch: ValueBatch) -> None:
+        now, record = self.engine.clock(), self.engine.meter.staleness.record
+        for held, origin in zip(batch.held, batch.origin, strict=True):
+            if origin == STALE and held is not None:
+                record(max(0.0, now - held[END]))
+
     def count(self, batch: ValueBatch) -> None:
         """Count every key asked for once."""
         near, far = batch.origin.count(NEAR), batch.origin.count(FAR)
         joined, stale = batch.origin.count(JOINED), batch.origin.count(STALE)
         absent = batch.origin.count(ABSENT) + batch.origin.count(LOADED)
         saved = near + far + joined
+        if stale:
+            self._measure_stale(batch)
         for name, subject, amount in (
             ("hit", "near", near),
             ("hit", "store", far),

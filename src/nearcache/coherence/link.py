@@ -103,6 +103,9 @@ class Member(Protocol):
     def lost(self, reason: str) -> None:
         """Hear that changes are not heard any more."""
 
+    def answered(self, seconds: float) -> None:
+        """Hear how long a ping took to come back, behind whatever changed meanwhile."""
+
 
 class Link:
     """The one link of a store, for all its caches in this process. Thread-safe.
@@ -138,6 +141,7 @@ class Link:
         self._stream: Stream | None = None
         self._new: list[weakref.ref[Any]] = []
         self.state = State.CLOSED
+        self.problem = ""  # why it hears nothing
         self._silence = _CANNOT_TELL_PAUSE / 2
 
     def start_anew(self) -> None:
@@ -281,6 +285,7 @@ class Link:
         """Tell that nothing is heard now; return the seconds to wait before the next attempt."""
         with self._lock:
             self._stream = None
+        self.problem = str(error)  # the error itself would keep the members
         if session is not None:
             for member in self.members():
                 member.lost(str(error))
@@ -350,6 +355,9 @@ class _Session:
             self.epoch.heard, newcomers = self._pings.popleft()
             for member in newcomers:
                 member.linked(self.epoch)
+            took = self._link.clock() - self.epoch.heard
+            for member in self._link.members():
+                member.answered(took)
 
     def close(self) -> None:
         """End the stream."""

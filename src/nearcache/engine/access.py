@@ -18,6 +18,7 @@ from nearcache.clock import Clock
 from nearcache.engine.breaker import Breaker, State
 from nearcache.engine.delivery import Delivery
 from nearcache.engine.io import IO
+from nearcache.engine.meter import Meter
 from nearcache.engine.warn import Warnings
 from nearcache.errors import ClosedError, StoreError, StoreTimeout, StoreUnavailable
 from nearcache.events import Events
@@ -76,12 +77,14 @@ class Access:
         clock: Clock,
         *,
         strict: bool,
+        meter: Meter | None = None,
     ) -> None:
         self.store = store
         self.strict = strict
         self.closed = False
         self._counters = counters
         self._events = events
+        self._meter = Meter() if meter is None else meter
         self._clock = clock
         self.say = Warnings(clock).say
         self._courier = courier
@@ -92,6 +95,7 @@ class Access:
         # cluster, others would wait for them
         self._leases: deque[tuple[Sequence[bytes], bytes]] = deque(maxlen=_MOST_LEASES)
         self._rests_until = 0.0
+        self.on_first_use: Callable[[], None] | None = None
         self.delivery = Delivery.to(store)
         self.start_anew()
 
@@ -102,6 +106,7 @@ class Access:
         self._lock = threading.Lock()
         self._delivering = threading.Lock()
         self._writing: Counter[bytes] = Counter()
+        self.used = False
         if self.undelivered:  # of the parent's, which may end before it has delivered it
             self.delivery.wake(self)
 
@@ -130,6 +135,10 @@ class Access:
                 msg = "this cache was closed meanwhile"
                 raise ClosedError(msg)
             return None, _LeftAlone(f"{self.store.address} is not asked by a closed cache")
+        if not self.used:
+            self.used = True
+            if self.on_first_use is not None:
+                self.on_first_use()
         if not self._breaker.allows() and not self.strict:
             self._try_aside(io)
             return None, self._left_alone()
@@ -138,19 +147,23 @@ class Access:
         def now() -> Any:
             if self._breaker.failures != failures and not self.strict:
                 raise self._left_alone()
+            began = time.perf_counter()
             try:
                 return getattr(self.store, method)(*arguments, **options)
             except StoreUnavailable as error:
                 # here, in the store's thread: a busy event loop would let others ask meanwhile
                 self._fails(error, failures)
                 raise
+            finally:
+                self._meter.store.record(time.perf_counter() - began)
 
         try:
             if (self._texts or self._groups or self._leases) and (
                 time.monotonic() >= self._rests_until
             ):
                 await self._deliver(io)
-            answer = await io.store(now)
+            with self._meter.asking(method):
+                answer = await io.store(now)
         except _LeftAlone as error:
             return None, error
         except StoreUnavailable as error:

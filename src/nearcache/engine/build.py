@@ -3,13 +3,15 @@
 import math
 import os
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 from nearcache.errors import ConfigError
 from nearcache.options import Options
 from nearcache.stores.base import Store
-from nearcache.stores.memory import MemoryStore
-from nearcache.stores.sqlite import SQLiteStore
+
+if TYPE_CHECKING:
+    from nearcache.stores.sqlite import SQLiteStore
 
 __all__ = ["open_store", "parse_bytes"]
 
@@ -49,6 +51,8 @@ def _from_url(url: object, options: Options) -> Store:
         return _sqlite(url, options)
     if scheme == "memory":
         _take(url, ())
+        from nearcache.stores.memory import MemoryStore
+
         return MemoryStore()
     if scheme in _REDIS_SCHEMES:
         try:
@@ -64,7 +68,9 @@ def _from_url(url: object, options: Options) -> Store:
     raise ConfigError(msg)
 
 
-def _sqlite(url: str, options: Options) -> SQLiteStore:
+def _sqlite(url: str, options: Options) -> "SQLiteStore":
+    from nearcache.stores.sqlite import SQLiteStore  # a store is imported by whoever names it
+
     given = _take(url, ("max_bytes",))
     # three slashes and a relative path, four for an absolute one, as everywhere in Python
     path = unquote(url.partition("://")[2].partition("?")[0])

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from nearcache.clock import Clock
-from nearcache.engine import fork
+from nearcache.engine import fork, reporting
 from nearcache.engine.flights import (
     ABSENT,
     NOTHING,
@@ -25,20 +25,41 @@ from nearcache.engine.flights import (
     Outcome,
 )
 from nearcache.engine.io import IO, Loader
+from nearcache.engine.meter import Meter
 from nearcache.engine.sharing import Sharing
 from nearcache.engine.trip import Trip
 from nearcache.errors import ClosedError, StoreError, StoreUnavailable
 from nearcache.events import Events
 from nearcache.options import Options
-from nearcache.stats import Counters, Stats
+from nearcache.stats import Counters, NearHits, Stats
 from nearcache.stores.base import Store
 
-__all__ = ["Engine", "live_engines"]
+__all__ = ["Engine", "live_engines", "watch_engines"]
 
 
 def live_engines() -> "list[Engine]":
-    """Return every engine of this process that is in use; for tests."""
+    """Return every engine of this process that is in use, those of views too."""
     return [engine for engine in fork.members() if isinstance(engine, Engine)]
+
+
+_watchers: "tuple[Callable[[Engine], object], ...]" = ()
+
+
+def watch_engines(callback: "Callable[[Engine], object]") -> Callable[[], None]:
+    """Call ``callback(engine)`` for every engine there is, and every new one; returns how to stop.
+
+    A new one has no name yet, and has done nothing.
+    """
+    global _watchers  # noqa: PLW0603  of this process
+    _watchers = (*_watchers, callback)
+    for engine in live_engines():
+        callback(engine)
+
+    def stop() -> None:
+        global _watchers  # noqa: PLW0603
+        _watchers = tuple(one for one in _watchers if one is not callback)
+
+    return stop
 
 
 class Engine:
@@ -63,14 +84,31 @@ class Engine:
         self.options = options
         self.clock = clock
         self.counters = Counters()
+        self.hits = NearHits()  # those of the quick way; stats() adds them to the others
+        self.meter = Meter()
         self.events = Events()
         self.flights = FlightTable()
         self.after_fork: list[Callable[[], None]] = []
+        # what a report calls it; a view is one of its root's
+        self.kind = self.namespace = self.view = ""
+        self.settings: dict[str, Any] = {}
+        self.hottest: Callable[[int], list[tuple[Any, int]]] | None = None
+        self.used = False  # told of from then on
+        self.leaves = False  # nothing more is told of it: it is about to close
         self.closed = False
         self.generation = 0  # rises when anything may have changed: older flights install nothing
         self._evictions_before = self._expirations_before = 0
         self.sharing: Sharing | None = None if store is None else share(self, store)
+        if self.sharing is not None and reporting.is_told_of(self):
+            self.sharing.access.on_first_use = self.hits.on_first = self._is_used
         fork.join(self)
+        for watcher in _watchers:
+            watcher(self)
+
+    def _is_used(self) -> None:
+        if not self.used:
+            self.used = True
+            reporting.begin()
 
     # -- reading and loading -----------------------------------------------------------------
 
@@ -332,6 +370,7 @@ class Engine:
     def stats(self) -> Stats:
         """Return the counts, the sizes, and what the hits saved at the mean price of a load."""
         sharing = self.sharing
+        self._count_hits()
         counts = self.counters.snapshot(
             bytes_near=self.near.used_bytes,
             entries_near=len(self.near),
@@ -344,9 +383,16 @@ class Engine:
         breaker = "closed" if sharing is None else sharing.access.state
         return replace(counts, saved_seconds=counts.saved_loads * price, breaker=breaker)
 
+    def _count_hits(self) -> None:
+        hits, size = self.hits.total()
+        if hits:
+            self.counters.add(near_hits=hits, saved_loads=hits, bytes_saved=size)
+
     def reset_stats(self) -> None:
-        """Count from zero again."""
+        """Count, and measure, from zero again."""
+        self._count_hits()
         self.counters.reset()
+        self.meter.reset()
         self._evictions_before = self.near.evictions
         self._expirations_before = self.near.expirations
 
@@ -369,6 +415,7 @@ class Engine:
         if self.closed:
             return
         if self.sharing is not None:
+            await reporting.farewell(io, self)
             await self.sharing.access.finish(io)
             await io.store(self.sharing.close)  # which may wait for a look that is being taken
             self.sharing.access.close()
@@ -384,6 +431,10 @@ class Engine:
         """Let go, in a forked child, of what belongs to the parent's threads."""
         self.flights = FlightTable()
         self.counters.start_anew()
+        self.hits.start_anew()
+        self.meter.start_anew()
+        self.reset_stats()  # what the parent did is the parent's to tell
+        self.used = False
         for begin in (*self.after_fork, *(shelf.start_anew for shelf in self.shelves())):
             begin()
         if self.sharing is not None and self.store is not None:

@@ -45,6 +45,7 @@ class Logged:
             engine.events,
             engine.clock,
             strict=options.on_store_error == "raise",
+            meter=engine.meter,
         )
         self.keeper = LeaseKeeper(store.renew, options.lease)
         self.refills = Refills(engine, self)
@@ -55,6 +56,11 @@ class Logged:
     def current(self) -> bool:
         """Say whether it is not yet time to read the log."""
         return not self.reader.due(self._engine.clock())
+
+    def hears(self) -> tuple[str, str]:
+        """Say how it hears of what is forgotten elsewhere, and why it does not."""
+        well = self.access.state == "closed"
+        return ("polling", "") if well else ("lost", "the store does not answer")
 
     async def listen(self, io: IO) -> None:
         """Read the log if it is time, and drop what was forgotten elsewhere."""

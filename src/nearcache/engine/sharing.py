@@ -31,6 +31,9 @@ class Sharing(Protocol):
     async def listen(self, io: IO) -> None:
         """Begin an operation: hear what there is to hear."""
 
+    def hears(self) -> tuple[str, str]:
+        """Say how it hears of changes (tracking, polling, lost, none), and why it does not."""
+
     def boards(self, flight: Flight, keys: Sequence[bytes]) -> None:
         """Hear that a flight is about to claim keys; take away those it should not wait for."""
 

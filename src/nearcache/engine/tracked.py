@@ -72,6 +72,7 @@ class Tracked:
             engine.events,
             engine.clock,
             strict=options.on_store_error == "raise",
+            meter=engine.meter,
         )
         self.keeper = LeaseKeeper(store.renew, options.lease)
         self.tokens = Tokens(engine, shelf, self.access)
@@ -104,6 +105,13 @@ class Tracked:
         """What the link is doing, in words."""
         return (State.CLOSED if self._link is None else self._link.state).value
 
+    def hears(self) -> tuple[str, str]:
+        """Say how it hears of changes, and why it does not."""
+        link = self._link
+        if link is None or link.state is State.CLOSED:
+            return "none", ""
+        return ("tracking", "") if link.state is State.TRACKING else ("lost", link.problem)
+
     def linked(self, epoch: Epoch) -> None:
         """Hear of changes from now on; look again at what was kept while nobody listened."""
         with self._engine.flights.lock:
@@ -122,6 +130,10 @@ class Tracked:
             bells = self.bells.every()
         self.bells.ring(bells)
         self._engine.events.emit("link", "lost", reason)
+
+    def answered(self, seconds: float) -> None:
+        """Note how late the news is."""
+        self._engine.meter.link.record(seconds)
 
     def changed(self, names: Sequence[bytes]) -> None:
         """Drop what changed, take it from whoever reads it, and wake who waits for it."""

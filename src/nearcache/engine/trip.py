@@ -211,8 +211,13 @@ class Trip:
         engine, batch = self.engine, self.batch
         started = engine.clock()
         try:
-            output = await self.io.load(loader, batch.inputs(positions), self.flight)
-            loaded_at = engine.clock()
+            inputs = batch.inputs(positions)
+            try:
+                with engine.meter.loading(batch.shelf.label, len(positions)):
+                    output = await self.io.load(loader, inputs, self.flight)
+            finally:
+                loaded_at = engine.clock()
+                engine.meter.load.record(loaded_at - started)
             jitter = batch.wants.jitter if batch.changes else engine.options.jitter
             ends = Ends(self.life, jitter)
             landing = batch.loaded(positions, output, loaded_at, ends)

@@ -36,7 +36,6 @@ from nearcache.errors import CodecError, ConfigError, LoaderError, UnknownFormat
 from nearcache.keys import Key, ValueKeys, check_tags
 from nearcache.near.pick import ObjectTier
 from nearcache.options import Options, effective_ttl
-from nearcache.stats import NearHits
 from nearcache.stores.base import Fetched, version_of
 
 if TYPE_CHECKING:
@@ -138,7 +137,6 @@ class ValueShelf:
         self.groups = Groups()
         self.everything = self.groups.group(keys.groups[0])
         self.flights = FlightTable()  # the engine's, once there is one
-        self.hits = NearHits()
         self.tracked: Tracked | None = None
 
     def tag(self, tag: str) -> Group:
@@ -265,7 +263,6 @@ class ValueShelf:
     def start_anew(self) -> None:
         """Take new locks: after a fork another thread may have held the old ones."""
         self.groups.start_anew()
-        self.hits.start_anew()
 
     def forget_size(self) -> None:
         """Nothing: values have no dimension."""

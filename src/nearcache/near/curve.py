@@ -85,9 +85,11 @@ class MissRatioCurve:
     """Keys whose reuse was followed: below some hundred, the curve is a rough one."""
 
     def miss_ratio(self, size: float) -> float:
+        """Return the share that LRU would miss with ``size`` entries, 0 to 1."""
         return float(np.interp(size, self.sizes, self.miss_ratios))
 
     def hit_ratio(self, size: float) -> float:
+        """Return the share that LRU would hit with ``size`` entries, 0 to 1."""
         return 1.0 - self.miss_ratio(size)
 
     def size_for(self, hit_ratio: float) -> int | None:
@@ -225,11 +227,13 @@ class Curve:
 
     @property
     def nbytes(self) -> int:
+        """What the sample takes. Units: bytes."""
         log = len(self._log) * self._log.itemsize + len(self._kinds)
         return self._keys.nbytes + self._counts.nbytes + log
 
     @property
     def paused(self) -> bool:
+        """Whether hits are not looked at for now."""
         return self._paused
 
     def hit(self, key_hash: int) -> None:

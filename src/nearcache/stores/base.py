@@ -36,6 +36,7 @@ __all__ = [
     "Fetched",
     "Message",
     "Signal",
+    "Size",
     "Start",
     "Store",
     "Stream",
@@ -165,6 +166,16 @@ class Changes(NamedTuple):
 
     cursor: bytes
     entries: list[bytes] | None
+
+
+class Size(NamedTuple):
+    """How much a store holds, of all namespaces and whoever else uses it; None where it is costly.
+
+    Units: ``bytes`` are those of memory, or of the file.
+    """
+
+    entries: int | None
+    bytes: int | None
 
 
 class Stream(Protocol):
@@ -369,6 +380,16 @@ class Store(Protocol):
         in one call; the cursor of one scan is good for another only with the same ``leases``.
         """
 
+    def report(self, board: bytes, name: bytes, value: bytes, seconds: float) -> None:
+        """Put a value on a board under a name, for so long; 0 seconds take it down.
+
+        A board is no value's name: nobody is told, nothing counts as a change, nothing is evicted
+        for it. It holds what thousands of processes say of themselves, no more.
+        """
+
+    def reports(self, board: bytes) -> dict[bytes, bytes]:
+        """Return what is on a board and has not ended, by name."""
+
     def stream(self) -> Stream:
         """Return a new stream of changes, not yet open."""
 
@@ -389,6 +410,9 @@ class Store(Protocol):
 
     def purge(self) -> int:
         """Delete what has expired, where the store does not do so itself."""
+
+    def size(self) -> Size:
+        """Return how much it holds: for people, and so cheap that they may look every second."""
 
     def may_evict(self) -> bool:
         """Say whether values may leave before their time, when there are too many."""

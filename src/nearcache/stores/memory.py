@@ -15,6 +15,7 @@ from nearcache.stores.base import (
     WRITTEN,
     Changes,
     Fetched,
+    Size,
     Start,
     Stream,
     Ttl,
@@ -46,6 +47,7 @@ class MemoryStore:
         self._epochs: dict[bytes, tuple[bytes, float | None]] = {}
         self._leases: dict[bytes, tuple[bytes, float]] = {}
         self._logs: dict[bytes, list[bytes]] = {}
+        self._boards: dict[bytes, dict[bytes, tuple[bytes, float]]] = {}
         self._announcer = Announcer()
 
     @property
@@ -385,6 +387,20 @@ class MemoryStore:
             found += [key for key in page if begins(key, start) and self._value(key, now)]
             return cursor, found
 
+    def report(self, board: bytes, name: bytes, value: bytes, seconds: float) -> None:
+        """Put a value on a board for so long."""
+        with self._lock:
+            now = self._clock()
+            stay = {**self._boards.get(board, {}), name: (value, now + seconds)}
+            self._boards[board] = {name: pair for name, pair in stay.items() if pair[1] > now}
+
+    def reports(self, board: bytes) -> dict[bytes, bytes]:
+        """Return what is on a board and has not ended."""
+        with self._lock:
+            now = self._clock()
+            said = self._boards.get(board, {}).items()
+            return {name: value for name, (value, end) in said if end > now}
+
     def stream(self) -> Stream:
         """Return a new stream of changes."""
         return MemoryStream(self._announcer)
@@ -396,6 +412,7 @@ class MemoryStore:
             self._names.clear()
             self._epochs.clear()
             self._leases.clear()
+            self._boards.clear()
             self._announcer.tell_everything()
 
     # -- the log, and time ---------------------------------------------------------------------
@@ -426,6 +443,11 @@ class MemoryStore:
             for key in gone:
                 self._delete(key)
             return len(gone)
+
+    def size(self) -> Size:
+        """Return how many values it holds, and their bytes."""
+        with self._lock:
+            return Size(len(self._values), sum(len(value) for value, _ in self._values.values()))
 
     def may_evict(self) -> bool:
         """Say no: all stays."""

@@ -11,6 +11,7 @@ from typing import Literal
 from nearcache.clock import monotonic
 from nearcache.entry import Mark
 from nearcache.errors import ConfigError, StoreError
+from nearcache.stores import sqlite_boards as boards
 from nearcache.stores import sqlite_rows as rows
 from nearcache.stores.base import (
     HELD,
@@ -20,6 +21,7 @@ from nearcache.stores.base import (
     WRITTEN,
     Changes,
     Fetched,
+    Size,
     Start,
     Stream,
     Ttl,
@@ -467,6 +469,16 @@ class SQLiteStore:
         following = entries[-1][0] if len(entries) == most else 0
         return following, [name for name in map(rows.as_bytes, names) if begins(name, start)]
 
+    def report(self, board: bytes, name: bytes, value: bytes, seconds: float) -> None:
+        """Put a value on a board for so long."""
+        with self._file.writer(self._lease_patience) as db:
+            boards.put(db, board, name, value, self.now(), seconds)
+
+    def reports(self, board: bytes) -> dict[bytes, bytes]:
+        """Return what is on a board and has not ended."""
+        with self._file.connection() as db:
+            return boards.living(db, board, self.now())
+
     def stream(self) -> Stream:
         """Return a new stream of changes, which looks for them ten times a second."""
         stream = SQLiteStream(self._file)
@@ -528,6 +540,11 @@ class SQLiteStore:
                 return
             rows.delete(db, oldest)
             _check_gone(db, len(oldest))
+
+    def size(self) -> Size:
+        """Return the bytes that are used of the file; to count entries costs reading all of it."""
+        with self._file.connection() as db:
+            return Size(None, self._used_bytes(db))
 
     @staticmethod
     def _used_bytes(db: sqlite3.Connection) -> int:

@@ -106,6 +106,7 @@ class Listener:
         self.space, self.bound = space, bound
         self.told = [] if log is None else log
         self.epoch = DEAD
+        self.delays = []
 
     def changed(self, names):
         self.told.append(("changed", tuple(names)))
@@ -120,6 +121,9 @@ class Listener:
     def lost(self, reason):
         self.epoch = DEAD
         self.told.append(("lost", reason))
+
+    def answered(self, seconds):
+        self.delays.append(seconds)
 
 
 def name(space, key="k"):
@@ -253,6 +257,12 @@ def test_what_is_heard_rises_with_answered_pings(link, wire):
     epoch, before = member.epoch, member.epoch.heard
     until(lambda: epoch.heard > before)
     assert epoch.heard <= link.clock()
+
+
+def test_every_member_hears_how_long_a_ping_took(link, wire):
+    one, two = joined(link, "a"), joined(link, "b")
+    until(lambda: len(one.delays) > 2 and len(two.delays) > 1)
+    assert all(seconds >= 0 for seconds in one.delays)
 
 
 def test_an_unanswered_ping_ends_the_epoch_after_the_bound(link, wire):

@@ -21,7 +21,7 @@ each insertion and 4096 at most. Where misses are rare shadows cost nothing.
 
 Recency is kept by stamps, as in ``lru``: a hit in W writes a number and moves nothing.
 
-Sources: Yang et al., FIFO queues are all you need for cache eviction (SOSP 2023), for the two lists
+Source: Yang et al., FIFO queues are all you need for cache eviction (SOSP 2023), for the two lists
 and the ghosts; Waldspurger et al., Cache modeling and optimization using miniature simulations (ATC
 2017), for the shadows; Waldspurger et al., Efficient MRC construction with SHARDS (FAST 2015), for
 the sample by hash; Einziger et al., Adaptive software cache management (Middleware 2018), and

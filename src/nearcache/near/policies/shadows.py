@@ -48,6 +48,7 @@ class Ghosts:
         self._places = array("I", bytes(4 * _BUCKET * most))
 
     def put(self, fingerprint: int) -> None:
+        """Remember one; its bucket's oldest goes."""
         places = self._places
         at = (fingerprint * self._buckets >> 32) * _BUCKET
         places[at + 1 : at + _BUCKET] = places[at : at + _BUCKET - 1]

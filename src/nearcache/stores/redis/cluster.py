@@ -24,7 +24,7 @@ import redis
 from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from nearcache.errors import StoreError, StoreUnavailable
-from nearcache.stores.base import TOKEN_BYTES, Fetched, Start, Stream, Ttl, lives
+from nearcache.stores.base import TOKEN_BYTES, Fetched, Size, Start, Stream, Ttl, lives
 from nearcache.stores.redis.clock import ServerClock
 from nearcache.stores.redis.cluster_stream import ClusterStream
 from nearcache.stores.redis.locks import Together
@@ -47,6 +47,8 @@ from nearcache.stores.redis.wire import (
     scan_command,
     scanned,
     script,
+    size_commands,
+    size_of,
     slots,
     with_text,
 )
@@ -425,6 +427,12 @@ class ClusterStore(RedisStore):
             busy.is_over = True
             raise busy
         return topology
+
+    def size(self) -> Size:
+        """Return how many keys the primaries have, and the memory they have allocated."""
+        nodes = [self.node(address) for address in self.topology.primaries]
+        sizes = [size_of(self._of(node, size_commands())) for node in nodes]
+        return Size(sum(keys for keys, _ in sizes), sum(used for _, used in sizes))
 
     def may_evict(self) -> bool:
         """Say whether any node has a maxmemory and a policy."""

@@ -18,6 +18,7 @@ __all__ = [
     "listed",
     "one_found",
     "page",
+    "pairs",
     "text",
     "time_of",
     "tokens",
@@ -82,6 +83,14 @@ def whole(reply: object) -> int:
     if type(reply) is not int:
         raise garbled("a number")
     return reply
+
+
+def pairs(reply: object) -> dict[bytes, bytes]:
+    """Return the names and values that the script ``reports`` says, one after the other."""
+    said = _of(reply, _TOKENS, "what is on a board")
+    if len(said) % 2:
+        raise garbled("what is on a board")
+    return dict(zip(said[::2], said[1::2], strict=True))
 
 
 def text(reply: object) -> bytes:

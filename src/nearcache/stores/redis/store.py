@@ -14,15 +14,23 @@ import redis
 
 from nearcache.entry import Mark
 from nearcache.errors import ConfigError, StoreTimeout, StoreUnavailable
-from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Start, Stream, Ttl, lives
+from nearcache.stores.base import LOG_LENGTH, Changes, Fetched, Size, Start, Stream, Ttl, lives
 from nearcache.stores.redis.clock import Reading, ServerClock
 from nearcache.stores.redis.node import Node, UnknownScript
-from nearcache.stores.redis.replies import answers, tokens, values_of, whole
+from nearcache.stores.redis.replies import answers, pairs, tokens, values_of, whole
 from nearcache.stores.redis.stream import RedisStream
-from nearcache.stores.redis.url import SCHEMES, is_limited, pool_like, pool_of, without_secrets
+from nearcache.stores.redis.url import (
+    SCHEMES,
+    is_limited,
+    is_scarce,
+    pool_like,
+    pool_of,
+    without_secrets,
+)
 from nearcache.stores.redis.wire import (
     Command,
     Part,
+    board_names,
     changes_commands,
     changes_of,
     claim_arguments,
@@ -41,6 +49,8 @@ from nearcache.stores.redis.wire import (
     scan_command,
     scanned,
     script,
+    size_commands,
+    size_of,
     slots,
     touch_arguments,
     with_mark,
@@ -90,6 +100,8 @@ class RedisStore:
         self._owns_pool = ours is not None
         self._timeout, self._least = timeout, least
         keep = ours is not None and not is_limited(ours)
+        # a report must not take the connection that a caller would have had
+        self.reportable = not is_scarce(ours or pool)
         self._node = Node(
             ours or pool,
             address,
@@ -355,6 +367,15 @@ class RedisStore:
         command = scan_command(start, cursor, count, leases=leases)
         return scanned(start, cursor, self._ask([command])[0], leases=leases)
 
+    def report(self, board: bytes, name: bytes, value: bytes, seconds: float) -> None:
+        """Put a value on a board for so long: one script."""
+        life = number(int(1000 * max(0.0, seconds)))
+        self._ask([script("report").call(board_names(board), name, value, life)], writes=True)
+
+    def reports(self, board: bytes) -> dict[bytes, bytes]:
+        """Return what is on a board and has not ended: one script."""
+        return pairs(self._ask([script("reports").call(board_names(board))])[0])
+
     def stream(self) -> Stream:
         """Return a new stream of changes: a connection of its own, beside the pool."""
         return RedisStream(self._node)
@@ -394,6 +415,10 @@ class RedisStore:
     def purge(self) -> int:
         """Return 0: the server deletes what has expired."""
         return 0
+
+    def size(self) -> Size:
+        """Return how many keys the server has, and the memory it has allocated."""
+        return Size(*size_of(self._ask(size_commands())))
 
     def may_evict(self) -> bool:
         """Say whether the server has a maxmemory and a policy; one that does not say has none."""

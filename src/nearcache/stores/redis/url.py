@@ -19,6 +19,7 @@ __all__ = [
     "SENTINEL",
     "ManyHosts",
     "is_limited",
+    "is_scarce",
     "pool_like",
     "pool_of",
     "without_secrets",
@@ -121,6 +122,11 @@ def is_limited(pool: "redis.ConnectionPool") -> bool:
     return pool.max_connections < redis.ConnectionPool().max_connections or isinstance(
         pool, redis.BlockingConnectionPool
     )
+
+
+def is_scarce(pool: "redis.ConnectionPool") -> bool:
+    """Say whether a caller may be refused a connection because somebody else has it."""
+    return is_limited(pool) and not isinstance(pool, redis.BlockingConnectionPool)
 
 
 def _split(url: str) -> SplitResult:

@@ -20,12 +20,13 @@ from nearcache.stores.base import (
     lease_of,
     most_scanned,
 )
-from nearcache.stores.redis.replies import listed, page, text, told
+from nearcache.stores.redis.replies import garbled, listed, page, text, told, whole
 
 __all__ = [
     "Command",
     "Part",
     "Script",
+    "board_names",
     "changes_commands",
     "changes_of",
     "claim_arguments",
@@ -45,6 +46,8 @@ __all__ = [
     "scan_command",
     "scanned",
     "script",
+    "size_commands",
+    "size_of",
     "slots",
     "touch_arguments",
     "with_mark",
@@ -92,6 +95,11 @@ def with_text(command: Command) -> Command:
     if command[0] != "EVALSHA":
         return command
     return ("EVAL", _TEXTS[str(command[1])], *command[2:])
+
+
+def board_names(board: bytes) -> list[bytes]:
+    """Return the keys of a board: what is said, and when that ends. They lie in one slot."""
+    return [board, board + b":ends"]
 
 
 def name_by_name(command: Command) -> list[Command]:
@@ -230,10 +238,28 @@ def forget_group_commands(group: bytes, token: bytes, log: bytes, entry: bytes) 
     return [("SET", group, token), *logged(log, [entry])]
 
 
+def size_commands() -> list[Command]:
+    """Return how a server is asked how much it holds."""
+    return [("DBSIZE",), ("INFO", "memory")]
+
+
+def size_of(replies: Sequence[object]) -> tuple[int, int]:
+    """Return the number of a server's keys, and the bytes that it has allocated."""
+    keys, info = replies
+    used = _memory(info).get(b"used_memory", b"")
+    if not used.isdigit():
+        raise garbled("the memory that is used")
+    return whole(keys), int(used)
+
+
+def _memory(info: object) -> dict[bytes, bytes]:
+    pairs = (line.partition(b":") for line in text(info).splitlines())
+    return {name: value for name, _, value in pairs}
+
+
 def may_evict(info: object) -> bool:
     """Read ``INFO memory``: whether the server drops values when they are more than it may keep."""
-    pairs = (line.partition(b":") for line in text(info).splitlines())
-    said = {name: value for name, _, value in pairs}
+    said = _memory(info)
     policy = said.get(b"maxmemory_policy", b"noeviction")
     return said.get(b"maxmemory", b"0") != b"0" and policy != b"noeviction"
 

@@ -13,6 +13,8 @@ import pytest
 from nearcache.entry import SEALED, SIGNED
 from nearcache.stores.base import HELD, LOG_LENGTH, SKIPPED, TAKEN, WRITTEN
 from nearcache.testing import mark_of, stored_entry
+from nearcache.testing.contracts.boards import BoardContract
+from nearcache.testing.contracts.sizes import SizeContract
 from nearcache.testing.contracts.store_parts import (
     GROUPS,
     LOG,
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 
-class StoreContract(MutableContract, ScanContract, StreamContract):
+class StoreContract(MutableContract, ScanContract, StreamContract, BoardContract, SizeContract):
     """What every store does. ``shared``: its data is seen by other processes."""
 
     shared = True

@@ -309,6 +309,13 @@ def test_a_plain_client_has_as_many_connections_as_callers(one_server, connect):
         assert store._node.pool.max_connections > 10_000
 
 
+def test_no_report_takes_the_connection_that_a_caller_would_have_had():
+    assert not RedisStore("redis://127.0.0.1?max_connections=3").reportable
+    assert RedisStore("redis://127.0.0.1").reportable
+    with redis.Redis(max_connections=3) as client:  # its callers take turns
+        assert RedisStore(client).reportable
+
+
 class PoolOfTheUsers(redis.ConnectionPool):
     """It does what we cannot know."""
 
