@@ -1,5 +1,6 @@
 """The application: what goes to which part, and how the parts are put together."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -7,11 +8,14 @@ from time import perf_counter
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from nearcache.caches.near_async import AsyncNearCache
+from nearcache.dashboard import ProcessSource, Source, StoreSource
+from nearcache.dashboard import make_app as make_dashboard
+from nearcache.metrics.prometheus import CONTENT_TYPE, families
 from nearcache.options import Options
 from nearcache.proxy.answers import Answer, error_body
 from nearcache.proxy.batching import Batcher
@@ -32,6 +36,7 @@ __all__ = ["Proxy", "make_app"]
 
 _LONGEST = 32_768  # bytes of path and query
 _PLAIN = re.compile(rb"[!-~]*")
+_NOTED_EVERY = 5.0  # seconds
 _A_WEEK = 7 * 86400.0
 _EMBEDDINGS, _MODELS = b"/embeddings", b"/models"
 
@@ -141,8 +146,9 @@ class Proxy:
 
     async def show_metrics(self, _request: Request) -> Response:
         """Return the counts as Prometheus reads them."""
-        text = self.metrics.text(self.cache.get_stats(), has_store=self.has_store)
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+        stats, cache = self.cache.get_stats(), families(self.cache)
+        text = self.metrics.text(stats, has_store=self.has_store, cache=cache)
+        return PlainTextResponse(text, media_type=CONTENT_TYPE)
 
 
 def _leads_elsewhere(path: bytes) -> bool:
@@ -162,25 +168,51 @@ def _no(status: int, message: str) -> Refused:
     return Refused(status, [(b"content-type", b"application/json")], body)
 
 
+def _dashboard(settings: Settings, source: Source) -> list[BaseRoute]:
+    if settings.ui is None:
+        return []
+
+    def lead_on(_request: Request) -> Response:
+        return RedirectResponse("/ui/", 307)
+
+    return [Route("/ui", lead_on), Mount("/ui", make_dashboard(source, settings.ui))]
+
+
+async def _note(source: Source) -> None:
+    """Count by the minute, for the dashboard, where no store's reporter does."""
+    while isinstance(source, ProcessSource):
+        await asyncio.to_thread(source.note)
+        await asyncio.sleep(_NOTED_EVERY)
+
+
 def make_app(settings: Settings) -> Starlette:
     """Return a caching proxy as an ASGI application.
 
     Raises: ConfigError, before anything is connected.
     """
     proxy = Proxy(settings)
+    source: Source = (
+        ProcessSource()
+        if settings.store is None
+        else StoreSource(settings.store, namespace=settings.namespace)
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        noting = asyncio.ensure_future(_note(source))
         try:
             yield
         finally:
+            noting.cancel()
             await proxy.close()
+            source.close()
 
     app = Starlette(
         routes=[
             Route("/healthz", proxy.healthz),
             Route("/readyz", proxy.readyz),
             Route("/metrics", proxy.show_metrics),
+            *_dashboard(settings, source),
         ],
         lifespan=lifespan,
     )

@@ -37,6 +37,7 @@ from nearcache.proxy.gate import Gate
 from nearcache.proxy.headers import Headers, first
 from nearcache.proxy.metrics import Metrics
 from nearcache.proxy.opaque import Opaque
+from nearcache.proxy.origins import Origins
 from nearcache.proxy.partition import Partitions, names_of
 from nearcache.proxy.passing import Passage, send_parts, send_refusal, too_large
 from nearcache.proxy.requests import Call, read_call
@@ -122,6 +123,7 @@ class Embeddings:
         self._max_body = max_body
         self._shared = partitions.shared
         self._opaque = Opaque()
+        self._origins = Origins()
         self._proofs: dict[bytes, asyncio.Task[None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +156,7 @@ class Embeddings:
                 asked = self._asked(scope, call, caller)
                 written = await self._answered(asked, refresh=b"no-cache" in control)
                 if written is not None:
-                    await send_parts(send, 200, _told(asked), written)
+                    await send_parts(send, 200, self._told(asked), written)
                     return 200
         elif incoming.size > self._max_body:
             raise too_large(self._max_body)
@@ -199,7 +201,8 @@ class Embeddings:
     def _asked(self, scope: Scope, call: Call, caller: Caller) -> Asked:
         path, query = scope["raw_path"], scope["query_string"]
         identity = self._partitions.identity(caller.asking, (path, query, *call.parts))
-        target = Target(path, query, caller.name, call.opening, call.base64)
+        origin = first(scope["headers"], b"origin")
+        target = Target(path, query, caller.name, call.opening, call.base64, origin)
         purpose = self._partitions.purpose((path, query, call.model.encode()))
         return Asked(call, caller, target, identity=identity, purpose=purpose)
 
@@ -211,7 +214,7 @@ class Embeddings:
         Raises: Refused, Unusable.
         """
         vectors: list[Any]
-        if refresh:
+        if refresh or not self._origins.is_known(asked.target.origin):
             vectors = await self._direct(asked)
         else:
             vectors = [self._near(name) for name in asked.names]
@@ -281,7 +284,14 @@ class Embeddings:
         self._gate.accept(caller.name, asked.purpose, when)
         asked.usage = asked.usage.plus(answer.usage)
         asked.headers = answer.headers
+        self._origins.note(asked.target.origin, answer.headers)
         return answer
+
+    def _told(self, asked: Asked) -> Headers:
+        miss = asked.sent
+        hit = len(asked.names) - miss
+        said = asked.headers or self._origins.said(asked.target.origin)
+        return [*said, _JSON, (b"x-nearcache", b"hit=%d miss=%d" % (hit, miss))]
 
     # -- what the provider calls the model -----------------------------------------------------
 
@@ -354,12 +364,6 @@ def _may_be_cached(headers: Headers, control: bytes) -> bool:
     accepted = first(headers, b"accept").lower()
     takes_json = not accepted or b"json" in accepted or b"*/*" in accepted
     return b"no-store" not in control and (takes_json or b"application/*" in accepted)
-
-
-def _told(asked: Asked) -> Headers:
-    miss = asked.sent
-    hit = len(asked.names) - miss
-    return [*asked.headers, _JSON, (b"x-nearcache", b"hit=%d miss=%d" % (hit, miss))]
 
 
 def _seen(task: "asyncio.Task[None]") -> None:

@@ -110,7 +110,9 @@ _NOISY_BEGINNINGS = (
 
 _OF_THE_BODY = frozenset((b"content-encoding", b"content-length", b"content-type"))
 _OF_ITS_MACHINE = frozenset((b"alt-svc", b"nel", b"report-to", b"strict-transport-security"))
-_NOT_FOR_OTHERS = frozenset((b"set-cookie", b"set-cookie2", b"date", b"server", b"etag", b"age"))
+_NOT_FOR_OTHERS = frozenset(
+    (b"set-cookie", b"set-cookie2", b"date", b"server", b"etag", b"age", b"x-nearcache")
+)
 
 
 class Sorted(NamedTuple):
@@ -121,10 +123,16 @@ class Sorted(NamedTuple):
 
 
 def sort(headers: Iterable[tuple[bytes, bytes]], ignored: frozenset[bytes]) -> Sorted:
-    """Return what says who asks, and what else may decide the answer."""
-    credentials, others = [], []
+    """Return what says who asks, and what else may decide the answer.
+
+    ignored: names that decide nothing. Cookies that are among them say nothing beside another
+        credential (a balancer's change with every answer); alone, they are the caller's.
+    """
+    credentials, others, aside = [], [], []
     for name, value in headers:
-        if name in _CREDENTIALS:
+        if name == b"cookie" and name in ignored:
+            aside.append((name, value))
+        elif name in _CREDENTIALS:
             credentials.append((name, value))
         elif not (
             name in _NOISE
@@ -133,7 +141,7 @@ def sort(headers: Iterable[tuple[bytes, bytes]], ignored: frozenset[bytes]) -> S
             or name.startswith(_NOISY_BEGINNINGS)
         ):
             others.append((name, value))
-    credentials.sort()
+    credentials = sorted(credentials or aside)
     others.sort()
     return Sorted(tuple(credentials), tuple(others))
 

@@ -1,9 +1,10 @@
-"""What the proxy counts, as Prometheus reads it."""
+"""What the proxy counts, as Prometheus reads it; before that, what its cache does."""
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from nearcache.metrics.exposition import Family, buckets, exposed
 from nearcache.stats import Stats
 
 __all__ = ["Histogram", "Metrics"]
@@ -26,16 +27,10 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def lines(self) -> list[str]:
-        """Return it in Prometheus' text form."""
-        name, running = self._name, 0
-        lines = [f"# HELP {name} {self._about}", f"# TYPE {name} histogram"]
-        for bound, count in zip(self._bounds, self._counts, strict=False):
-            running += count
-            lines.append(f'{name}_bucket{{le="{bound:g}"}} {running}')
-        running += self._counts[-1]
-        lines.append(f'{name}_bucket{{le="+Inf"}} {running}')
-        return [*lines, f"{name}_sum {self._sum:.6f}", f"{name}_count {running}"]
+    def family(self) -> Family:
+        """Return it as Prometheus has it."""
+        samples = buckets(self._bounds, self._counts, self._sum, {})
+        return Family(self._name, "histogram", self._about, samples)
 
 
 class Metrics:
@@ -55,44 +50,45 @@ class Metrics:
             "nearcache_upstream_seconds", "Time the provider took for a batch.", _SECONDS
         )
 
-    def text(self, stats: Stats, *, has_store: bool) -> str:
-        """Return all of them in Prometheus' text form."""
+    def text(self, stats: Stats, *, has_store: bool, cache: Iterable[Family] = ()) -> str:
+        """Return all of them in Prometheus' text form, behind the families of the cache."""
         store = _BREAKER.index(stats.breaker) if stats.breaker in _BREAKER else 0
-        lines = [
-            *_counter("hits", "Inputs answered from the cache.", self.hits),
-            *_counter("misses", "Inputs sent to the provider.", self.misses),
-            *_counter("bypassed", "Requests for embeddings passed on uncached.", self.bypassed),
-            *_counter("tokens", "Tokens the provider counted.", self.tokens),
-            "# HELP nearcache_answers_total Answers to callers.",
-            "# TYPE nearcache_answers_total counter",
-            *(
-                f'nearcache_answers_total{{route="{route}",status="{status}"}} {count}'
-                for (route, status), count in sorted(self.answers.items())
-            ),
-            "# HELP nearcache_upstream_requests_total Batches sent to the provider.",
-            "# TYPE nearcache_upstream_requests_total counter",
-            *(
-                f'nearcache_upstream_requests_total{{status="{status}"}} {count}'
-                for status, count in sorted(self.calls.items())
-            ),
-            *self.seconds.lines(),
-            *self.batches.lines(),
-            *self.upstream_seconds.lines(),
-            *_gauge("near_entries", "Vectors in this process.", stats.entries_near),
-            *_gauge("near_bytes", "Bytes of vectors in this process.", stats.bytes_near),
-            *_gauge("store_configured", "Whether there is a store.", int(has_store)),
-            *_gauge("store_breaker", "The store: 0 asked, 1 being tried, 2 left alone.", store),
-            *_counter("store_errors", "Failed operations of the store.", stats.store_errors),
-            *_gauge("store_unwritten", "Vectors that wait for the store.", stats.unwritten),
-        ]
-        return "\n".join(lines) + "\n"
+        answers = Family("nearcache_answers_total", "counter", "Answers to callers.")
+        for (route, status), count in sorted(self.answers.items()):
+            answers.add(count, {"route": route, "status": str(status)})
+        calls = Family(
+            "nearcache_upstream_requests_total", "counter", "Batches sent to the provider."
+        )
+        for status, count in sorted(self.calls.items()):
+            calls.add(count, {"status": str(status)})
+        return exposed(
+            [
+                *cache,
+                _counter("hits", "Inputs answered from the cache.", self.hits),
+                _counter("misses", "Inputs sent to the provider.", self.misses),
+                _counter("bypassed", "Requests for embeddings passed on uncached.", self.bypassed),
+                _counter("tokens", "Tokens the provider counted.", self.tokens),
+                answers,
+                calls,
+                self.seconds.family(),
+                self.batches.family(),
+                self.upstream_seconds.family(),
+                _gauge("near_entries", "Vectors in this process.", stats.entries_near),
+                _gauge("near_bytes", "Bytes of vectors in this process.", stats.bytes_near),
+                _gauge("store_configured", "Whether there is a store.", int(has_store)),
+                _gauge("store_breaker", "The store: 0 asked, 1 being tried, 2 left alone.", store),
+                _gauge("store_unwritten", "Vectors that wait for the store.", stats.unwritten),
+            ]
+        )
 
 
-def _counter(name: str, about: str, value: int) -> list[str]:
-    full = f"nearcache_{name}_total"
-    return [f"# HELP {full} {about}", f"# TYPE {full} counter", f"{full} {value}"]
+def _counter(name: str, about: str, value: int) -> Family:
+    family = Family(f"nearcache_{name}_total", "counter", about)
+    family.add(value)
+    return family
 
 
-def _gauge(name: str, about: str, value: int) -> list[str]:
-    full = f"nearcache_{name}"
-    return [f"# HELP {full} {about}", f"# TYPE {full} gauge", f"{full} {value}"]
+def _gauge(name: str, about: str, value: int) -> Family:
+    family = Family(f"nearcache_{name}", "gauge", about)
+    family.add(value)
+    return family

@@ -20,6 +20,7 @@ _FIELDS = Decoder(dict[str, Raw])
 _TEXT, _TEXTS = Decoder(str), Decoder(list[str])
 _TOKENS, _TOKEN_LISTS = Decoder(list[int]), Decoder(list[list[int]])
 _TEXTS_OF = ("model", "user", "encoding_format")
+_TOGETHER = "late_chunking"  # makes a vector depend on the other inputs of its request (Jina's)
 _LONG = 4096  # bytes of an input beyond which reading it twice takes time
 
 
@@ -117,6 +118,7 @@ def _call(fields: dict[str, Any], inputs: list[bytes], tokens: bool) -> Call | N
         or type(dimensions) is not int
         or dimensions < 1
         or encoding not in ("float", "base64")
+        or fields.get(_TOGETHER)
     ):
         return None
     kept = {name: _canonical(value) for name, value in sorted(fields.items())}

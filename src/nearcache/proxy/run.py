@@ -3,44 +3,17 @@
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 
 import uvicorn
 
-from nearcache.errors import ConfigError
+from nearcache.dashboard.listening import BACKLOG, listen
 from nearcache.proxy.app import make_app
 from nearcache.proxy.connections import PATIENCE, Connection
 from nearcache.proxy.settings import Settings
 
 __all__ = ["listen", "run"]
-
-_BACKLOG = 2048
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one.
-
-    Raises: ConfigError where that cannot be.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        door = socket.socket(family, kind, protocol)
-        try:
-            if sys.platform != "win32":
-                door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind(address)
-            door.listen(_BACKLOG)
-        except BaseException:
-            door.close()
-            raise
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error}") from error
-    door.setblocking(False)
-    return door
 
 
 def run(
@@ -70,7 +43,7 @@ def run(
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=PATIENCE,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=grace,
         ssl_certfile=certificate,
         ssl_keyfile=private_key,

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from nearcache.dashboard.access import Access
 from nearcache.errors import ConfigError
 from nearcache.options import check_count, check_ttl
+from nearcache.proxy.headers import is_credential
 
 __all__ = ["Settings"]
 
@@ -35,6 +37,7 @@ class Settings:
     timeout: seconds without a byte from the provider after which it is given up.
     ignore_headers: request headers that do not change a vector, beside those we know.
     only_embeddings: nothing but requests for embeddings, and for the list of models, is passed on.
+    ui: who may look at the dashboard at ``/ui``; None for no dashboard.
 
     Raises: ConfigError.
     """
@@ -56,6 +59,7 @@ class Settings:
     timeout: float = 600.0
     ignore_headers: Sequence[str] = ()
     only_embeddings: bool = False
+    ui: Access | None = None
 
     def __post_init__(self) -> None:
         _check_upstream(self.upstream)
@@ -73,6 +77,8 @@ class Settings:
         for header in self.ignore_headers:
             if not _HEADER.fullmatch(header):
                 raise ConfigError(f"{header!r} is no name of a header")
+            if header.lower() != "cookie" and is_credential(header.lower().encode("ascii")):
+                raise ConfigError(f"{header} says who asks, so it is never ignored")
         if self.upstream_key is not None and not self.upstream_key.strip().isprintable():
             raise ConfigError("the upstream's key holds characters that no header may hold")
         if self.upstream_key is not None and self.api_keys is None:

@@ -19,6 +19,11 @@ log = logging.getLogger("nearcache")
 
 _CONNECT = 10.0  # seconds
 _IDLE = 100  # connections kept
+_IDLE_FOR = (
+    4.0  # seconds; many servers close theirs after five, and a request may just be on its way
+)
+_BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
+_REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
 _TOLD_APART, _NOT_NOW = 3600.0, 60.0  # seconds an answer about /models is good
 _REACHED = 10.0  # seconds a look whether the provider can be reached is good
 _LONGEST_BODY = 2**28  # bytes of an answer that is read whole
@@ -69,6 +74,7 @@ class Target(NamedTuple):
     caller: bytes
     opening: bytes
     base64: bool
+    origin: bytes = b""
 
 
 class Upstream:
@@ -80,7 +86,9 @@ class Upstream:
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout, connect=min(_CONNECT, timeout), pool=None),
             # as many as there are callers: one that streams for an hour must not stop others
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE),
+            limits=httpx.Limits(
+                max_connections=None, max_keepalive_connections=_IDLE, keepalive_expiry=_IDLE_FOR
+            ),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # they are callers' own
             follow_redirects=False,
         )
@@ -138,7 +146,7 @@ class Upstream:
         Raises: Refused where none comes.
         """
         try:
-            async with self.opened(request) as response:
+            async with self.opened(request, repeatable=True) as response:
                 parts, size = [], 0
                 async for part in response.aiter_bytes():
                     parts.append(part)
@@ -194,10 +202,16 @@ class Upstream:
     # -- everything else -----------------------------------------------------------------------
 
     @asynccontextmanager
-    async def opened(self, request: httpx.Request) -> AsyncIterator[httpx.Response]:
-        """Send a request, and give its answer as it comes."""
+    async def opened(
+        self, request: httpx.Request, *, repeatable: bool = False
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request, and give its answer as it comes.
+
+        repeatable: it does no harm twice. It is sent again where a connection that had been idle
+            breaks without a word: the provider had closed it, and has not seen the request.
+        """
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._sent(request, repeatable or request.method in _REPEATABLE)
         except httpx.HTTPError:
             self._looked = False, time.monotonic()
             raise
@@ -206,6 +220,21 @@ class Upstream:
             yield response
         finally:
             await response.aclose()
+
+    async def _sent(self, request: httpx.Request, repeatable: bool) -> httpx.Response:
+        connected = False
+
+        async def see(event: str, _: object) -> None:
+            nonlocal connected
+            connected |= event == "connection.connect_tcp.started"
+
+        request.extensions["trace"] = see
+        try:
+            return await self._client.send(request, stream=True)
+        except _BROKEN:
+            if connected or not repeatable or not isinstance(request.stream, httpx.ByteStream):
+                raise
+        return await self._client.send(request, stream=True)
 
     async def reachable(self) -> bool:
         """Say whether it answers at all; whatever it answers. Good for ten seconds."""

@@ -65,7 +65,7 @@ def provider(_provider):
     _provider.forget()
     _provider.keys = {KEY, OTHER_KEY}
     _provider.base64 = _provider.usage = _provider.lists_models = True
-    _provider.lenient = False
+    _provider.lenient, _provider.pages = False, set()
     return _provider
 
 

@@ -1,6 +1,7 @@
 """What is no request for embeddings, and what the proxy says of itself."""
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from provider import MODEL
 
@@ -92,3 +93,17 @@ def test_it_counts(proxy):
         "nearcache_upstream_batch_inputs_count 1",
     ):
         assert wanted in lines
+
+
+def test_it_says_what_its_cache_does_by_the_names_that_any_cache_has(proxy):
+    client = proxy()
+    for _ in range(2):
+        client.ask(ONE)
+    text = client.get("/metrics").text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert len(families) == text.count("# TYPE"), "no name is there twice"
+    (entries,) = families["nearcache_entries"].samples
+    (same,) = families["nearcache_near_entries"].samples
+    assert (entries.value, entries.labels["kind"]) == (same.value, "NearCache")
+    assert "nearcache_store_seconds" in families
+    assert "sk-" not in text

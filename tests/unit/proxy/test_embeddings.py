@@ -1,5 +1,6 @@
 """The life of a request for embeddings: what is asked of the provider, and what callers get."""
 
+import asyncio
 import json
 from hashlib import sha256
 
@@ -7,6 +8,7 @@ import pytest
 
 from nearcache.testing import ManualClock
 from provider import KEY, MODEL, OTHER_KEY
+from provider_wire import Answer
 from proxy_process import counts, embeddings
 
 ONE = {"model": MODEL, "input": ["a", "b", "a"]}
@@ -113,6 +115,44 @@ def test_a_key_of_idempotency_is_of_a_callers_own_body(proxy, provider):
     assert {name.lower() for name, _ in provider.calls[0].headers}.isdisjoint(
         ("idempotency-key", "x-idempotency-key")
     )
+
+
+def test_a_page_may_read_what_is_cached_where_it_may_read_what_is_not(proxy, provider):
+    provider.pages = {"https://a.example", "https://b.example"}
+    client = proxy()
+    client.ask(ONE)
+    for origin in ("https://a.example", "https://b.example", "https://other.example"):
+        answers = [client.ask(ONE, origin=origin) for _ in range(3)]
+        seen = [answer.headers.get("access-control-allow-origin") for answer in answers]
+        assert seen == [origin if origin in provider.pages else None] * 3
+        assert [answer.headers.get("vary") for answer in answers[:1]] * 3 == [
+            answer.headers.get("vary") for answer in answers
+        ]
+        assert counts(answers[2]) == (3, 0)
+    assert len(provider.calls) == 4  # the first, and one for what the provider says of each
+
+
+def test_pages_share_no_batch_since_each_is_told_of_itself(proxy, provider):
+    provider.pages = {"https://a.example", "https://b.example"}
+    client = proxy(gather=0.05)
+
+    async def together():
+        return await asyncio.gather(
+            *(client.post({**ONE, "input": page}, origin=page) for page in provider.pages)
+        )
+
+    for page, answer in zip(provider.pages, client.run(together()), strict=True):
+        assert answer.headers["access-control-allow-origin"] == page
+
+
+def test_a_proxy_before_a_proxy_speaks_for_itself_alone(proxy, provider):
+    def as_a_proxy(_request):
+        body = {"model": MODEL, "data": [{"index": 0, "embedding": [1.0]}]}
+        return Answer(200, json.dumps(body).encode(), {"x-nearcache": "hit=0 miss=1"})
+
+    provider.replay = as_a_proxy
+    answer = proxy().ask({"model": MODEL, "input": "a"})
+    assert answer.headers.get_list("x-nearcache") == ["hit=0 miss=1"]
 
 
 # -- who is let in -------------------------------------------------------------------------------

@@ -60,3 +60,11 @@ def test_what_is_told_to_all_of_a_batch_is_nobodys_own():
     assert of_an_answer(given) == [
         (b"x-ratelimit-remaining-requests", b"3"), (b"retry-after", b"7"), (b"x-request-id", b"r"),
     ]  # fmt: skip
+
+
+def test_a_balancers_cookie_may_be_ignored_but_not_where_it_alone_says_who_asks():
+    cookie, key = (b"cookie", b"AWSALB=1"), (b"authorization", b"Bearer sk")
+    ignored = frozenset([b"cookie"])
+    assert sort([cookie, key], ignored) == sort([key], NOTHING)
+    assert sort([cookie, key], NOTHING).credentials == (key, cookie)
+    assert sort([cookie], ignored) == sort([cookie], NOTHING)

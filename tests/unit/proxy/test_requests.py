@@ -64,6 +64,11 @@ def test_what_readers_may_read_differently_is_passed_on(body):
     assert read_call(body) is None
 
 
+def test_inputs_that_depend_on_each_other_are_passed_on():
+    assert call(late_chunking=True) is None
+    assert call(late_chunking=False) is not None
+
+
 def test_order_and_layout_of_the_json_decide_nothing():
     one = read_call(b'{"model":"m","dimensions":4,"more":{"a":1,"b":[1,2]},"input":["\xc3\xb6"]}')
     other = read_call(

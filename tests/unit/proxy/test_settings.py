@@ -29,6 +29,8 @@ URL = "https://api.openai.com/v1"
         ({"max_batch": 0}, "max_batch"),
         ({"max_entries": -1}, "max_entries"),
         ({"ignore_headers": ["a header"]}, "name of a header"),
+        ({"ignore_headers": ["Authorization"]}, "says who asks"),
+        ({"ignore_headers": ["x-forwarded-user"]}, "says who asks"),
         ({"upstream_key": "sk"}, "everybody"),
         ({"upstream_key": "s\nk", "api_keys": Path("keys")}, "characters"),
     ],
