@@ -1,12 +1,16 @@
 """``nearcache serve``: a caching proxy before a provider of embeddings, for any language."""
 
-import ipaddress
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from nearcache.cli.listening import check_tls, shown_url
+
+if TYPE_CHECKING:
+    from nearcache.dashboard.access import Access
 
 __all__ = ["serve"]
 
@@ -109,6 +113,27 @@ def serve(
             "--only-embeddings", help="Pass on nothing but embeddings and the list of models."
         ),
     ] = False,
+    ui: Annotated[
+        bool | None,
+        typer.Option(
+            help="A dashboard at /ui, without a token for whoever reaches this address. "
+            "Default: with a token only."
+        ),
+    ] = None,
+    ui_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NEARCACHE_UI_TOKEN",
+            show_envvar=True,
+            help="What whoever looks at the dashboard must show; best given in the environment.",
+        ),
+    ] = None,
+    ui_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A further name that the dashboard is reached by; may be repeated."
+        ),
+    ] = None,
     tls_certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Certificate, to speak TLS.")
     ] = None,
@@ -134,7 +159,7 @@ def serve(
             from nearcache.proxy.settings import Settings
         except ImportError as error:
             raise ConfigError(_missing(error)) from error
-        _check_tls(tls_certificate, tls_key)
+        check_tls(tls_certificate, tls_key)
         settings = Settings(
             upstream=upstream,
             store=store or None,
@@ -153,13 +178,14 @@ def serve(
             timeout=timeout,
             ignore_headers=ignore_header or [],
             only_embeddings=only_embeddings,
+            ui=_access(ui, host, ui_token, ui_host, secure=tls_certificate is not None),
         )
         with listen(host, port) as door:
             scheme = "http" if tls_certificate is None else "https"
             _warn_of_plain(host, scheme)
 
             def started() -> None:
-                typer.echo(_shown(scheme, door.getsockname()))
+                typer.echo(shown_url(scheme, door.getsockname()))
                 sys.stdout.flush()
 
             run(
@@ -183,19 +209,11 @@ def _missing(error: ImportError) -> str:
     return f"the proxy needs {name}, which is not installed: pip install 'nearcache[proxy]'"
 
 
-def _check_tls(certificate: Path | None, key: Path | None) -> None:
-    from nearcache.errors import ConfigError
-
-    if (certificate is None) != (key is None):
-        raise ConfigError("TLS needs both --tls-certificate and --tls-key")
-    for path in (certificate, key):
-        if path is not None and not path.is_file():
-            raise ConfigError(f"there is no file {path}")
-
-
 def _warn_of_plain(host: str, scheme: str) -> None:
     """Warn where callers' keys would travel in the clear."""
-    if scheme == "http" and not _is_loopback(host):
+    from nearcache.dashboard.access import is_loopback
+
+    if scheme == "http" and not is_loopback(host):
         logging.getLogger("nearcache").warning(
             "callers' keys reach %s unencrypted: give --tls-certificate and --tls-key, or put the "
             "proxy behind something that speaks TLS",
@@ -203,18 +221,25 @@ def _warn_of_plain(host: str, scheme: str) -> None:
         )
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _access(
+    wanted: bool | None, host: str, token: str | None, names: list[str] | None, *, secure: bool
+) -> "Access | None":
+    """Return who may look at the dashboard; None where nobody may.
 
+    Not whoever is on this machine: a proxy is there to have something in front of it, which is.
 
-def _shown(scheme: str, address: tuple[str, int]) -> str:
-    host, port = address[0], address[1]
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    Raises: ConfigError.
+    """
+    from nearcache.dashboard.access import Access
+
+    if wanted is False:
+        return None
+    if wanted is None and not token:
+        logging.getLogger("nearcache").info(
+            "no dashboard at /ui: set NEARCACHE_UI_TOKEN, or give --ui to show it to everybody"
+        )
+        return None
+    return Access(host=host, token=token or None, names=names or [], secure=secure)
 
 
 def _text(path: Path | None) -> str | None:
