@@ -20,13 +20,15 @@ define venv
 	$(1)/bin/python $(PIP) install --upgrade 'pip>=24'
 endef
 
-.PHONY: help demo test test-all lint format faces bench history audit soak fuzz servers clients venv clean
+.PHONY: help demo test test-all lint format faces docs docs-serve sbom bench history audit soak fuzz servers clients axe venv clean
 help:
 	@echo 'make demo      embed real text with a real model, cold and warm'
 	@echo 'make test      linters, types, and the suite against four real servers'
 	@echo 'make test-all  the suite under every Python here (3.11, 3.12, 3.13)'
 	@echo 'make lint      linters and types only        make format   let ruff rewrite'
 	@echo 'make faces     write the blocking faces of caches from their asynchronous ones'
+	@echo 'make docs      the documentation site, in build/site; a dead link is an error'
+	@echo 'make sbom      what a wheel brings along, as CycloneDX: build/sbom.json'
 	@echo 'make bench     every benchmark, peers side by side'
 	@echo 'make history   check every read of many processes while links and servers break'
 	@echo 'make soak      ten minutes at full speed; SQLite whose writers are killed two hundred times'
@@ -39,7 +41,7 @@ demo: .venv/.demo
 	.venv/bin/nearcache demo
 
 # pytest comes last: its summary ends the output.
-test: .venv/.test servers lint
+test: .venv/.test servers lint docs
 	.venv/bin/python -m pytest -q
 
 lint: .venv/.test
@@ -53,6 +55,23 @@ format: .venv/.test
 
 faces: .venv/.test
 	.venv/bin/python tools/faces.py
+
+# Not --quiet: that drops the warnings which --strict counts.
+docs: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+docs-serve: .venv-docs/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
+
+# Of an installed wheel with the extras of a server and the command line, in an environment of its own.
+sbom: .venv-sbom/.installed
+	rm -rf build/sbom && mkdir -p build/sbom
+	.venv-sbom/bin/python -m build --wheel --outdir build/sbom >/dev/null
+	.venv-sbom/bin/python -m venv --without-pip build/sbom/env
+	.venv-sbom/bin/python $(PIP) --python build/sbom/env/bin/python install "$$(echo build/sbom/*.whl)[redis,cli]"
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --spec-version 1.6 \
+		--output-reproducible --output-file build/sbom.json build/sbom/env/bin/python
+	@echo 'build/sbom.json'
 
 test-all: test
 	@found=; for v in 3.12 3.13; do \
@@ -83,17 +102,18 @@ audit: .venv-audit/.installed
 	.venv-audit/bin/bandit -q -r src -c pyproject.toml
 	.venv-audit/bin/pip-audit --local --skip-editable
 
-servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched clients
+servers: .servers/redis-7.0/.fetched .servers/redis-6.2/.fetched clients axe
 clients: .servers/openai-1/.fetched .servers/openai-2/.fetched .servers/openai-node/.fetched
+axe: .servers/axe/.fetched
 venv: .venv/.test servers
 
-.venv/bin/python .venv-bench/bin/python .venv-litellm/bin/python .venv-audit/bin/python .venv-fuzz/bin/python: %/bin/python:
+.venv/bin/python .venv-docs/bin/python .venv-sbom/bin/python .venv-bench/bin/python .venv-litellm/bin/python .venv-audit/bin/python .venv-fuzz/bin/python: %/bin/python:
 	@[ -n '$(PYTHON)' ] || { echo 'nearcache needs Python 3.11 or newer' >&2; exit 1; }
 	$(call venv,$*,$(PYTHON))
 
 # The stamps are older than pyproject.toml when its dependencies may have changed, and older than
 # the native core's sources when it has to be built again.
-NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native/*)
+NATIVE := setup.py $(wildcard src/nearcache/*/*.pyx src/nearcache/near/native/*)
 
 .venv/.demo: pyproject.toml $(NATIVE) | .venv/bin/python
 	.venv/bin/python $(PIP) install -e '.[demo,redis]'
@@ -110,6 +130,14 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 
 .venv-bench/.installed: pyproject.toml $(NATIVE) bench/requirements.txt | .venv-bench/bin/python
 	.venv-bench/bin/python $(PIP) install -e '.[redis,cli,proxy]' -r bench/requirements.txt
+	@touch $@
+
+.venv-docs/.installed: docs/requirements.txt | .venv-docs/bin/python
+	.venv-docs/bin/python $(PIP) install -r docs/requirements.txt
+	@touch $@
+
+.venv-sbom/.installed: | .venv-sbom/bin/python
+	.venv-sbom/bin/python $(PIP) install 'build>=1.2' cyclonedx-bom==7.5.0
 	@touch $@
 
 # A proxy to compare ours with; apart, for it pins what it needs.
@@ -153,7 +181,15 @@ NATIVE := setup.py $(wildcard src/nearcache/near/*.pyx src/nearcache/near/native
 		openai@6.49.0 || echo 'npm did not fetch it: the tests of openai-node are skipped, and say so'
 	@touch $@
 
+# What looks for pages that some people cannot use.
+.servers/axe/.fetched:
+	mkdir -p $(@D)
+	cd $(@D) && { npm pack axe-core@4.14.1 --silent --fetch-timeout 20000 --fetch-retries 1 >/dev/null && \
+		tar xzf axe-core-4.14.1.tgz --strip-components=1 package/axe.min.js && rm axe-core-4.14.1.tgz; } || \
+		echo 'npm did not fetch axe-core: the tests of accessibility are skipped, and say so'
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-3.* .venv-bench .venv-litellm .venv-audit .venv-fuzz .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-		build dist src/*.egg-info src/nearcache/near/_native.c src/nearcache/near/_native*.so
+	rm -rf .venv .venv-3.* .venv-docs .venv-sbom .venv-bench .venv-litellm .venv-audit .venv-fuzz .servers .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		build dist src/*.egg-info src/nearcache/*/_native.c src/nearcache/*/_native*.so
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,11 +11,15 @@ from bench import machine, report
 NEAR = ("near.single", "near.batch", "near.memory", "near.cleanup", "near.curve")
 NAMES = (
     *NEAR,
+    "imports",
     "sim",
+    "advise",
     "redis_store",
     "sqlite_store",
     "coherence",
     "memory",
+    "metrics",
+    "dashboard",
     "cluster",
     "calls",
     "excite",

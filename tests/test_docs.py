@@ -2,13 +2,18 @@
 
 A block marked ```python runs in a directory of its own, with ``model`` (a small fake with
 ``encode``), ``texts`` and ``numpy as np`` at hand; blocks of one page share their variables, in
-order. A URL of a server in a block is replaced by that of a real one.
+order. A URL of a server in a block is replaced by that of a real one. The block of LiteLLM's page,
+marked ```py, is run by ``integrations/test_litellm.py``, which bears that package's warnings.
 """
 
 import importlib
+import json
 import os
 import pkgutil
 import re
+import subprocess
+import sys
+import tomllib
 import zlib
 from pathlib import Path
 from unittest import mock
@@ -22,7 +27,7 @@ REPO = Path(__file__).parents[1]
 README = REPO / "README.md"
 FLOW = REPO / "docs" / "flow.md"
 BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-SERVER = re.compile(r"\b(?:redis|valkey)://[^\"'\s`)]+")
+SERVER = re.compile(r"\b(?:redis|valkey)://(?!127\.0\.0\.1:1\b)[^\"'\s`)]+")  # port 1: nobody there
 
 
 def pages() -> list[Path]:
@@ -38,6 +43,17 @@ def blocks(page: Path) -> list[tuple[int, str]]:
         lines = [line.removeprefix(indent) for line in source.splitlines()]
         found.append((text.count("\n", 0, match.start()) + 2, "\n".join(lines) + "\n"))
     return found
+
+
+def said(page: Path) -> list[str]:
+    """What the comments of a page say is printed: behind a print, and ``# model: …`` anywhere."""
+    lines = [line for _, source in blocks(page) for line in source.splitlines()]
+    found = [re.match(r"(.*\S)\s\s+# (.+)$", line) for line in lines]
+    return [
+        match[2]
+        for match in found
+        if match and ("print(" in match[1] or match[2].startswith(("model: ", "database: ")))
+    ]
 
 
 class Model:
@@ -81,7 +97,9 @@ def provider_of_openai(monkeypatch):
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(REPO)))
-def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, environment, one_server, request):
+def test_the_python_of_a_page_runs(
+    page, tmp_path, monkeypatch, environment, one_server, request, capsys
+):
     monkeypatch.chdir(tmp_path)
     if page.parent.name == "integrations" and page.stem in PACKAGES:
         pytest.importorskip(PACKAGES[page.stem], reason="an extra that is not installed")
@@ -99,6 +117,8 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch, environment, one
             # the page's own line numbers, so that a traceback points into the page
             code = compile("\n" * (line - 1) + source, str(page), "exec", dont_inherit=True)
             exec(code, variables)
+        if page in (REPO / "docs" / "tutorial.md", *(REPO / "docs" / "guides").glob("*.md")):
+            assert capsys.readouterr().out.splitlines() == said(page)
     finally:
         for value in list(variables.values()):
             close = getattr(value, "close", None)
@@ -118,11 +138,96 @@ def test_the_readme_names_both_commands():
         assert command in text, f"README.md does not name `{command}`"
 
 
+@pytest.mark.parametrize("folder", ["concepts", "guides", "operations", "integrations"])
+def test_a_page_begins_with_a_box_that_says_what_it_is_about(folder):
+    for page in (REPO / "docs" / folder).glob("*.md"):
+        head = page.read_text("utf-8").splitlines()[:4]
+        assert head[0].startswith("# ")
+        assert any(line.startswith("> ") for line in head), page.name
+
+
+def test_no_block_of_python_is_left_out():
+    marks = {
+        (page.name, mark)
+        for page in pages()
+        for mark in re.findall(r"^ *```(\w+)", page.read_text("utf-8"), re.MULTILINE)
+    }
+    known = {"python", "sh", "bash", "console", "json", "toml"}
+    assert {pair for pair in marks if pair[1] not in known} == {("litellm.md", "py")}
+
+
+def test_blocks_of_data_can_be_read():
+    readers = {"json": json.loads, "toml": tomllib.loads}
+    for page in pages():
+        text = page.read_text("utf-8")
+        for mark, read in readers.items():
+            for block in re.findall(rf"^```{mark}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+                assert read(block), page.name
+
+
 def test_the_readme_links_to_nothing_that_is_missing():
     for page in pages():
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text("utf-8")):
             if "://" not in target and not target.startswith("mailto:"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+SHELL = re.compile(r"^( *)```(?:sh|bash|console)?\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+PROSE = (REPO / "CONTRIBUTING.md", REPO / "SECURITY.md", REPO / "bench" / "README.md")
+
+
+def commands(page: Path) -> list[str]:
+    """What a page tells people to type: lines of shell blocks, and code within the text."""
+    text = page.read_text("utf-8")
+    shell = "\n".join(match[2].replace("\\\n", " ") for match in SHELL.finditer(text))
+    lines = [line.removeprefix("$ ").strip() for line in shell.splitlines()]
+    return [*lines, *INLINE.findall(text)]
+
+
+def calls(line: str, program: str) -> list[list[str]]:
+    """The arguments of each call of a program in a line, up to what ends a command."""
+    found = re.findall(rf"(?:^|[;&|(/] *|\w=\S+ )(?:\S*/)?{program} ([^;&|>#)]*)", line)
+    return [call.replace('"', " ").split() for call in found]
+
+
+@pytest.mark.parametrize("page", [*pages(), *PROSE], ids=lambda page: str(page.relative_to(REPO)))
+def test_every_command_that_a_page_names_exists_and_has_these_options(page):
+    typer = pytest.importorskip("typer")
+    from nearcache.cli.app import app
+
+    group = typer.main.get_command(app)
+    for call in [call for line in commands(page) for call in calls(line, "nearcache")]:
+        name, *rest = call
+        if name.startswith("-"):
+            assert name in {opt for one in group.params for opt in one.opts}, call
+            continue
+        assert name in group.commands, f"nearcache {name}"
+        params = group.commands[name].params
+        known = {opt for one in params for opt in (*one.opts, *one.secondary_opts)}
+        options = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+        assert options <= {*known, "--help", "-h"}, f"nearcache {' '.join(call)}"
+
+
+@pytest.mark.parametrize("page", [*pages(), *PROSE], ids=lambda page: str(page.relative_to(REPO)))
+def test_every_goal_of_make_that_a_page_names_exists(page):
+    makefile = (REPO / "Makefile").read_text("utf-8")
+    goals = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())
+    for line in commands(page):
+        for first, *_ in [call for call in calls(line, "make") if call]:
+            assert first in goals, f"make {first}"
+
+
+def test_calls_are_found_where_people_write_them():
+    assert calls("KEY=x nearcache serve --a b > c", "nearcache") == [["serve", "--a", "b"]]
+    assert calls(".venv/bin/nearcache demo; nearcache doctor", "nearcache") == [
+        ["demo"],
+        ["doctor"],
+    ]
+    assert calls("pip install nearcache", "nearcache") == []
+    assert calls("import nearcache as n", "nearcache") == []
 
 
 # -- docs/flow.md --------------------------------------------------------------------------------
@@ -219,9 +324,23 @@ def test_blocks_are_found_with_their_lines(tmp_path):
     assert blocks(page) == [(3, "a = 1\n"), (10, "b = 2\n")]
 
 
+def test_the_picture_of_the_peers_shows_their_results():
+    tool = [sys.executable, REPO / "tools" / "pictures.py", "--check"]
+    done = subprocess.run(tool, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_picture_can_be_read_aloud_and_is_shown():
+    shown = "\n".join(page.read_text("utf-8") for page in pages())
+    for picture in (REPO / "docs" / "pictures").glob("*.svg"):
+        assert re.search(r"<title>.{20,}</title>", picture.read_text("utf-8")), picture.name
+        assert picture.name in shown
+
+
 def test_the_repository_holds_no_page_without_a_reader():
     if not (REPO / "docs").exists():
         pytest.fail("docs/ is missing")
-    linked = "\n".join(page.read_text("utf-8") for page in pages())
+    places = [*pages(), REPO / "mkdocs.yml"]
+    linked = "\n".join(page.read_text("utf-8") for page in places)
     for page in (REPO / "docs").rglob("*.md"):
         assert page.name in linked, f"nothing links to {page.relative_to(REPO)}"

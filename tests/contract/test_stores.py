@@ -11,6 +11,7 @@ from nearcache.stores.base import TAKEN, WRITTEN
 from nearcache.stores.redis.store import RedisStore
 from nearcache.stores.sqlite import SQLiteStore
 from nearcache.testing import ChaosStore, ManualClock, MemoryStore
+from nearcache.testing.contracts.boards import BOARD
 from nearcache.testing.contracts.stores import GROUPS, LOG, LONG, MARK, NEW, OLD, StoreContract
 from nearcache.testing.contracts.stores_mutable import ABSENT, ONE, OTHER, TWO, V1
 from nearcache.testing.contracts.stores_scan import START, keep, name, pages, scan
@@ -116,6 +117,16 @@ class TestRedisStore(StoreContract):
     def client(self, redis_server):
         with redis_server.client() as client:
             yield client
+
+    def test_a_board_keeps_nothing_that_has_ended_and_ends_itself(self, store, client):
+        store.report(BOARD, b"short", b"1", 0.05)
+        assert 0 < client.pttl(BOARD) <= 50
+        store.report(BOARD, b"long", b"2", LONG)
+        self.pass_time(store, 0.05)
+        store.report(BOARD, b"long", b"3", LONG)
+        assert client.hgetall(BOARD) == {b"long": b"3"}
+        assert client.zcard(BOARD + b":ends") == 1
+        assert min(client.pttl(BOARD), client.pttl(BOARD + b":ends")) > 1000 * LONG - 1000
 
     @pytest.fixture(autouse=True)
     def _flush(self, redis_server):

@@ -88,7 +88,7 @@ def test_it_prints_what_two_agents_spared_each_other(example, data, store):
 
     asked, near, far, done = table["sessions"]  # read from the store at first, then near
     assert (asked, near + far, done) == (len(said), len(said), 0)
-    assert DIALOGUES <= far <= near
+    assert far >= DIALOGUES  # and more until each process's link listens
 
     assert outdated == 0
     assert together == f"counted together: {2 * DIALOGUES} of {2 * DIALOGUES}"

@@ -1,10 +1,14 @@
-"""The wheel that users get, in an environment of its own: no source tree, numpy alone."""
+"""What users get, source distribution and wheel, in an environment of its own: numpy alone.
+
+The wheel is built from the source distribution, as an index's users without a wheel have it built.
+"""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -12,7 +16,11 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parents[2]
-INPUTS = ("src", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+INPUTS = (
+    *("src", "pyproject.toml", "setup.py", "MANIFEST.in"),
+    *("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"),
+)
+DATA = ("py.typed", "*.pyi", "*.lua", "*.html", "*.css", "*.js", "*.svg")
 
 ROUND_TRIP = """
 import sys
@@ -66,17 +74,31 @@ def run(*command: object, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The built wheel; built from a copy, so that the work tree stays clean."""
+def sdist(tmp_path_factory) -> Path:
+    """The source distribution; made from a copy, so that the work tree stays clean."""
     tree = tmp_path_factory.mktemp("tree")
     for name in INPUTS:
         source = REPO / name
         if source.is_dir():
-            litter = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so", "*.pyd")
+            litter = shutil.ignore_patterns(
+                "__pycache__", "*.egg-info", "*.so", "*.pyd", "_native.c"
+            )
             shutil.copytree(source, tree / name, ignore=litter)
         elif source.exists():
             shutil.copy(source, tree / name)
     # No isolation: the build tools are in this environment already, so no network is needed.
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", "out", cwd=tree)
+    (built,) = (tree / "out").glob("*.tar.gz")
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory) -> Path:
+    """The built wheel."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (tree,) = folder.iterdir()
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", cwd=tree)
     (built,) = (tree / "out").glob("*.whl")
     return built
@@ -93,13 +115,43 @@ def test_every_source_file_is_inside(contents):
     src = REPO / "src"
     wanted = {
         path.relative_to(src).as_posix()
-        for pattern in ("*.py", "*.lua", "py.typed")
+        for pattern in ("*.py", *DATA)
         for path in (src / "nearcache").rglob(pattern)
     }
     assert "nearcache/py.typed" in wanted
     assert "nearcache/testing/contracts/stores.py" in wanted
     assert any(name.startswith("nearcache/stores/redis/scripts/") for name in wanted)
     assert wanted - contents == set()
+
+
+def test_the_source_distribution_has_what_the_native_core_is_built_from(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {
+        path.relative_to(REPO).as_posix()
+        for pattern in ("*.py", "*.pyx", "*.pxi", "*.h", *DATA)
+        for path in (REPO / "src" / "nearcache").rglob(pattern)
+    }
+    assert any(name.endswith(".pxi") for name in wanted)
+    assert {*wanted, "LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff"} - names == set()
+    assert not [name for name in names if name.endswith((".so", ".pyd", "_native.c"))]
+
+
+def test_the_wheel_says_which_machine_it_is_for_where_there_is_a_compiler(wheel, contents):
+    native = {name for name in contents if "_native." in name and not name.endswith(".pyi")}
+    if shutil.which("cc") is None:
+        assert native == set()
+    else:
+        assert len(native) == 2
+        assert "none-any" not in wheel.name
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    citation = (REPO / "CITATION.cff").read_text()
+    assert f"\nversion: {project['version']}\n" in citation
+    assert project["version"].startswith("0.")
+    assert f"\n## {project['version']}" in (REPO / "CHANGELOG.md").read_text()
 
 
 def test_nothing_else_is_inside(contents):

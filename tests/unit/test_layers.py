@@ -6,7 +6,7 @@
     3   caches
     2   engine
     1   near  stores  codecs  coherence                         never each other
-    0   entry  keys  options  clock  stats  errors  events      the standard library, each other
+    0   entry  keys  options  clock  stats  histogram  errors  events   the standard library
 
 A module imports from layers below its own and from its own package. Type-only imports and imports
 inside functions count: they are dependencies too.
@@ -27,7 +27,9 @@ SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 
 BOTTOM, SIBLING, ENGINE, CACHES, LEAF = range(5)
 LAYERS = {
-    **dict.fromkeys(("entry", "keys", "options", "clock", "stats", "errors", "events"), BOTTOM),
+    **dict.fromkeys(
+        ("entry", "keys", "options", "clock", "stats", "histogram", "errors", "events"), BOTTOM
+    ),
     **dict.fromkeys(("near", "stores", "codecs", "coherence"), SIBLING),
     "engine": ENGINE,
     "caches": CACHES,
@@ -39,6 +41,11 @@ LAYERS = {
 FRIENDS = {
     ("__main__", "cli"),  # `python -m nearcache` is the command line
     ("cli", "proxy"),  # `nearcache serve` runs it
+    ("cli", "metrics"),  # what it prints
+    ("cli", "dashboard"),  # as `nearcache dashboard` does it
+    ("proxy", "dashboard"),  # at /ui
+    ("dashboard", "metrics"),  # what it shows
+    ("proxy", "metrics"),  # what it tells Prometheus
 }
 
 # Each in a file of its own, ``integrations/<name>.py``, which only its users import.
@@ -56,7 +63,17 @@ FRAMEWORKS = (
 
 # A third-party package, and the parts of nearcache that may import it.
 THIRD_PARTY = {
-    "numpy": {"near", "codecs", "engine", "caches", "cli", "testing", "integrations", "proxy"},
+    "numpy": {
+        "near",
+        "codecs",
+        "engine",
+        "caches",
+        "cli",
+        "testing",
+        "integrations",
+        "proxy",
+        "metrics",
+    },
     "redis": {"stores"},
     "typer": {"cli"},
     "rich": {"cli", "caches"},  # in caches for progress bars
@@ -65,9 +82,11 @@ THIRD_PARTY = {
     "msgspec": {"codecs", "proxy"},  # values of these two may be of the user's types
     "pydantic": {"codecs"},
     "pytest": {"testing"},  # in the contract suites alone: tests/unit/testing
-    "starlette": {"proxy", "integrations"},
-    "uvicorn": {"proxy"},
+    "starlette": {"proxy", "dashboard", "integrations"},
+    "uvicorn": {"proxy", "dashboard"},
     "httpx": {"proxy"},
+    "opentelemetry": {"metrics"},  # in metrics/otel.py, which only its users import
+    "prometheus_client": {"metrics"},
     **{name: {"integrations"} for name in FRAMEWORKS},
 }
 # Optional outside these: there, only inside functions (or for types), never at import.
@@ -81,9 +100,11 @@ AT_IMPORT = {
     "msgspec": {"proxy"},
     "pydantic": set(),
     "pytest": {"testing"},
-    "starlette": {"proxy", "integrations"},
-    "uvicorn": {"proxy"},
+    "starlette": {"proxy", "dashboard", "integrations"},
+    "uvicorn": {"proxy", "dashboard"},
     "httpx": {"proxy"},
+    "opentelemetry": {"metrics"},
+    "prometheus_client": set(),
     **{name: {"integrations"} for name in FRAMEWORKS},
 }
 
@@ -212,7 +233,7 @@ def test_every_directory_is_a_package():
         ("caches/embeddings.py", "from nearcache.testing import ManualClock", "by nobody"),
         ("caches/embeddings.py", "import rich.progress", "inside a function only"),
         ("caches/embeddings.py", "import requests", "may not import requests"),
-        ("cli/main.py", "from nearcache.dashboard import app", "a leaf is imported by nobody"),
+        ("metrics/x.py", "from nearcache.dashboard import app", "a leaf is imported by nobody"),
         ("__init__.py", "from nearcache.cli import main", "a leaf is imported by nobody"),
         ("helpers.py", "import os", "in no layer"),
     ],

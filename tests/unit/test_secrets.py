@@ -426,7 +426,10 @@ def unsafe(node):
         found = (getattr(called.value, "id", ""), called.attr) in ATTRIBUTES
     else:
         found = getattr(called, "id", "") in CALLS
-    return found or any(word.arg == "allow_pickle" for word in node.keywords)
+    return found or any(
+        word.arg == "allow_pickle" and getattr(word.value, "value", True) is not False
+        for word in node.keywords
+    )
 
 
 def test_nothing_is_ever_unpickled_or_run_as_code():

@@ -1,7 +1,7 @@
 """Entries of vectors that a user's codec has been over, as one that encrypts.
 
-Layout: the first 24 bytes of the plain entry's head, with the bit SEALED in its kind, 8 zeros, then
-what the codec made of all that follows there, checksum and row; and, where there is a key, the
+The layout: the first 24 bytes of the plain entry's head, with the bit SEALED in its kind, 8 zeros,
+then what the codec made of all that follows there, checksum and row; and, where there is a key, the
 signature of what is stored: nothing is given to the codec that was not signed.
 """
 
