@@ -171,7 +171,7 @@ def test_without_the_directory_a_namespace_that_is_named_is_read(one_server, ope
         cache.put("a", 1)
         until(lambda: len(read(store, "mine").workers) == 1)
         until(lambda: DIRECTORY.decode() in denied(one_server))
-        assert denied(one_server) <= {DIRECTORY.decode(), "dbsize"}  # how much a store holds
+        assert denied(one_server) <= {DIRECTORY.decode()}
 
 
 def test_a_cluster_is_reported_to_like_one_server(opened):

@@ -20,7 +20,7 @@ from nearcache.stores.base import (
     lease_of,
     most_scanned,
 )
-from nearcache.stores.redis.replies import garbled, listed, page, text, told, whole
+from nearcache.stores.redis.replies import garbled, listed, page, text, told
 
 __all__ = [
     "Command",
@@ -63,6 +63,7 @@ T = TypeVar("T")
 _FORMAT = MAGIC + bytes((VERSION,))
 _LEASE = lease_of(b"")
 _SPECIAL = re.compile(rb"[*?\[\]\\]")  # in the server's patterns
+_KEYS_OF_DATABASE = re.compile(rb"^db\d+:keys=(\d+)", re.MULTILINE)
 _TRIM: Command = ("MAXLEN", "~", b"%d" % LOG_LENGTH)
 
 
@@ -240,26 +241,27 @@ def forget_group_commands(group: bytes, token: bytes, log: bytes, entry: bytes) 
 
 def size_commands() -> list[Command]:
     """Return how a server is asked how much it holds."""
-    return [("DBSIZE",), ("INFO", "memory")]
+    return [("INFO", "keyspace"), ("INFO", "memory")]
 
 
 def size_of(replies: Sequence[object]) -> tuple[int, int]:
-    """Return the number of a server's keys, and the bytes that it has allocated."""
-    keys, info = replies
-    used = _memory(info).get(b"used_memory", b"")
+    """Return the number of a server's keys, whatever their database, and its allocated bytes."""
+    keyspace, memory = replies
+    keys = [int(found) for found in _KEYS_OF_DATABASE.findall(text(keyspace))]
+    used = _said(memory).get(b"used_memory", b"")
     if not used.isdigit():
         raise garbled("the memory that is used")
-    return whole(keys), int(used)
+    return sum(keys), int(used)
 
 
-def _memory(info: object) -> dict[bytes, bytes]:
+def _said(info: object) -> dict[bytes, bytes]:
     pairs = (line.partition(b":") for line in text(info).splitlines())
     return {name: value for name, _, value in pairs}
 
 
 def may_evict(info: object) -> bool:
     """Read ``INFO memory``: whether the server drops values when they are more than it may keep."""
-    said = _memory(info)
+    said = _said(info)
     policy = said.get(b"maxmemory_policy", b"noeviction")
     return said.get(b"maxmemory", b"0") != b"0" and policy != b"noeviction"
 
