@@ -23,7 +23,7 @@ class Keyboard:
     def wait(self, seconds: float) -> bool:
         """Wait so long at most; say whether a key says "leave"."""
         if self._descriptor is None:
-            time.sleep(seconds)
+            time.sleep(seconds)  # until the next frame: nobody can type, and Ctrl-C ends it
             return False
         ready, _, _ = select.select([self._descriptor], [], [], seconds)
         if not ready:

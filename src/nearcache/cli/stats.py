@@ -56,7 +56,7 @@ def stats(
                 if console.is_terminal and not console.is_dumb_terminal:
                     console.clear()
                 console.print(frame)
-                time.sleep(every)
+                time.sleep(every)  # until the next frame; Ctrl-C ends it
         except KeyboardInterrupt:  # the way to end it
             return
 
