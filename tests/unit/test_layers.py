@@ -6,7 +6,8 @@
     3   caches
     2   engine
     1   near  stores  codecs  coherence                         never each other
-    0   entry  keys  options  clock  stats  histogram  errors  events   the standard library
+    0   entry  keys  options  clock  stats  histogram
+        errors  events  flag  daemon                          the standard library
 
 A module imports from layers below its own and from its own package. Type-only imports and imports
 inside functions count: they are dependencies too.
@@ -28,7 +29,19 @@ SOURCE = Path(__file__).parents[2] / "src" / PACKAGE
 BOTTOM, SIBLING, ENGINE, CACHES, LEAF = range(5)
 LAYERS = {
     **dict.fromkeys(
-        ("entry", "keys", "options", "clock", "stats", "histogram", "errors", "events"), BOTTOM
+        (
+            "entry",
+            "keys",
+            "options",
+            "clock",
+            "stats",
+            "histogram",
+            "errors",
+            "events",
+            "flag",
+            "daemon",
+        ),
+        BOTTOM,
     ),
     **dict.fromkeys(("near", "stores", "codecs", "coherence"), SIBLING),
     "engine": ENGINE,

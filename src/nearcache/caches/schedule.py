@@ -9,7 +9,9 @@ from numbers import Real
 from typing import Any, TypeVar
 from weakref import WeakMethod, finalize
 
+from nearcache.daemon import running
 from nearcache.errors import ConfigError
+from nearcache.flag import Flag
 
 __all__ = ["Schedule", "wait_for"]
 
@@ -42,7 +44,7 @@ class Schedule:
     def _start_anew(self) -> None:
         self._lock, self._pid = threading.Lock(), os.getpid()
         self._thread: threading.Thread | None = None
-        self._ended = threading.Event()
+        self._ended = Flag()
 
     def _look_where(self) -> None:
         """Begin anew in a forked child: what threads of the parent held is held for ever there."""
@@ -61,19 +63,15 @@ class Schedule:
         with self._lock:
             if self.running:
                 return
-            ended = self._ended = threading.Event()
-            thread = threading.Thread(
-                target=_again_and_again,
-                args=(self._work, self.interval, ended),
-                name="nearcache-cleanup",
-                daemon=True,
-            )
+            self._ended.set()  # for one whose start was cut off, and which runs all the same
+            ended = self._ended = Flag()
             owner: Any = getattr(self._work(), "__self__", None)
             if self._end is not None:
                 self._end.detach()
             self._end = finalize(owner, _end, ended, self._pid)  # at the interpreter's exit, too
-            thread.start()
-            self._thread = thread
+            self._thread = running(
+                None, "nearcache-cleanup", _again_and_again, self._work, self.interval, ended
+            )
 
     def stop(self) -> None:
         """End, and wait for the call that is under way; once is enough."""
@@ -85,12 +83,12 @@ class Schedule:
             thread.join()
 
 
-def _end(ended: threading.Event, pid: int) -> None:
+def _end(ended: Flag, pid: int) -> None:
     if pid == os.getpid():  # in a child another thread may have held the event's lock
         ended.set()
 
 
-def _again_and_again(work: WeakMethod[Any], interval: float, ended: threading.Event) -> None:
+def _again_and_again(work: WeakMethod[Any], interval: float, ended: Flag) -> None:
     while not ended.wait(interval):
         call = work()
         if call is None:

@@ -7,10 +7,12 @@ that many short loads share one.
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from weakref import ref
 
+from nearcache.daemon import running
 from nearcache.errors import StoreError
+from nearcache.flag import Flag
 
 __all__ = ["LeaseKeeper"]
 
@@ -18,7 +20,12 @@ Renew = Callable[[Sequence[bytes], bytes, float], None]
 
 
 class _Grip:
-    __slots__ = ("__weakref__",)
+    """What a block holds as long as it runs; ``over`` where its frame is kept, by a traceback."""
+
+    __slots__ = ("__weakref__", "over")
+
+    def __init__(self) -> None:
+        self.over = False
 
 
 class LeaseKeeper:
@@ -32,7 +39,7 @@ class LeaseKeeper:
     def start_anew(self) -> None:
         """Hold nothing: after a fork the thread and its leases belong to the parent."""
         self._lock = threading.Lock()
-        self._pause = threading.Event()  # never set
+        self._pause = Flag()  # never set
         self._held: dict[int, tuple[ref[_Grip], Sequence[bytes], bytes]] = {}
         self._next = 0
         self._thread: threading.Thread | None = None
@@ -41,19 +48,16 @@ class LeaseKeeper:
     def holding(self, keys: Sequence[bytes], token: bytes) -> Iterator[None]:
         """Renew the leases on ``keys`` until the block ends."""
         grip = _Grip()  # dies with this block, even where Ctrl-C cuts off the cleaning-up
-        with self._lock:
-            self._next += 1
-            ticket = self._next
-            self._held[ticket] = (ref(grip), keys, token)
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="nearcache-leases", daemon=True)
-                # at the interpreter's exit no thread can be started: the lease is not renewed
-                with suppress(RuntimeError):
-                    thread.start()
-                    self._thread = thread
+        ticket = 0
         try:
+            with self._lock:
+                self._next += 1
+                ticket = self._next
+                self._held[ticket] = (ref(grip), keys, token)
+                self._thread = running(self._thread, "nearcache-leases", self._run)
             yield
         finally:
+            grip.over = True  # first, an assignment: Ctrl-C may hit all else
             with self._lock:
                 self._held.pop(ticket, None)
                 del grip
@@ -62,7 +66,7 @@ class LeaseKeeper:
         while True:
             self._pause.wait(self._seconds / 3)
             with self._lock:
-                self._held = {t: held for t, held in self._held.items() if held[0]() is not None}
+                self._held = {t: held for t, held in self._held.items() if _is_on(held[0]())}
                 if not self._held:
                     self._thread = None
                     return
@@ -73,3 +77,7 @@ class LeaseKeeper:
                 except StoreError:
                     # the load goes on; at worst its lease ends and another process loads as well
                     continue
+
+
+def _is_on(grip: _Grip | None) -> bool:
+    return grip is not None and not grip.over

@@ -28,7 +28,9 @@ from enum import Enum
 from typing import Any, Protocol
 
 from nearcache.clock import Clock, monotonic
+from nearcache.daemon import running
 from nearcache.errors import StoreCannotTell, StoreError, StoreUnavailable
+from nearcache.flag import Flag
 
 __all__ = ["ALWAYS", "DEAD", "Epoch", "Link", "Member", "State", "Stream"]
 
@@ -136,7 +138,7 @@ class Link:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._ended = threading.Event()
+        self._ended = Flag()
         self._thread: threading.Thread | None = None
         self._stream: Stream | None = None
         self._new: list[weakref.ref[Any]] = []
@@ -205,19 +207,12 @@ class Link:
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is not None:
-                return
-            self._ended = threading.Event()
-            thread = threading.Thread(
-                target=self._run, args=(self._ended,), name="nearcache-link", daemon=True
-            )
-            self._thread = thread
-            try:
-                thread.start()
-            except RuntimeError:  # at the interpreter's exit no thread can be started
-                self._thread = None
+            if self._thread is None or not self._thread.is_alive():
+                self._ended.set()  # for one whose start was cut off, and which runs all the same
+                ended = self._ended = Flag()
+                self._thread = running(None, "nearcache-link", self._run, ended)
 
-    def _run(self, ended: threading.Event) -> None:
+    def _run(self, ended: Flag) -> None:
         pause = _FIRST_PAUSE
         while not ended.is_set():
             session: _Session | None = None
@@ -245,7 +240,7 @@ class Link:
             while (left := until - self.clock()) > 0 and not self._is_over(ended):
                 ended.wait(min(left, _LONGEST_PAUSE))
 
-    def _is_over(self, ended: threading.Event) -> bool:
+    def _is_over(self, ended: Flag) -> bool:
         """Say whether nobody listens any more: all have left, or were let go unclosed."""
         if ended.is_set():
             return True
@@ -257,7 +252,7 @@ class Link:
             ended.set()
             return True
 
-    def _connected(self, ended: threading.Event) -> "_Session":
+    def _connected(self, ended: Flag) -> "_Session":
         if self.state is not State.CANNOT_TELL:
             self.state = State.CONNECTING
         started = self.clock()

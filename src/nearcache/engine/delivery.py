@@ -7,12 +7,13 @@ store, but only as long as something is queued for it.
 
 import os
 import threading
-from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary, ref
 
+from nearcache.daemon import running
 from nearcache.engine.io import BlockingIO, run
 from nearcache.errors import ClosedError
+from nearcache.flag import Flag
 
 if TYPE_CHECKING:
     from nearcache.engine.access import Access
@@ -41,7 +42,7 @@ class Delivery:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._waiting: dict[int, ref[Access]] = {}
-        self._over = threading.Event()
+        self._over = Flag()
         self._thread: threading.Thread | None = None
 
     def see_where_we_are(self) -> None:
@@ -55,13 +56,7 @@ class Delivery:
         with self._lock:
             if id(access) not in self._waiting or self._waiting[id(access)]() is not access:
                 self._waiting[id(access)] = ref(access)
-            if self._thread is None:
-                thread = threading.Thread(
-                    target=self._deliver, name="nearcache-deliver", daemon=True
-                )
-                with suppress(RuntimeError):  # at the interpreter's exit no thread can be started
-                    thread.start()
-                    self._thread = thread
+            self._thread = running(self._thread, "nearcache-deliver", self._deliver)
 
     def leave(self, access: "Access") -> None:
         """Deliver nothing more of it."""

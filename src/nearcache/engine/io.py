@@ -20,7 +20,9 @@ from weakref import WeakKeyDictionary
 
 from nearcache.clock import monotonic
 from nearcache.engine.flights import ABOARD, Flight
+from nearcache.engine.promises import Kept, kept
 from nearcache.engine.threads import Threads, Work
+from nearcache.flag import Flag
 
 __all__ = ["IO", "Aside", "AsyncIO", "BlockingIO", "Loader", "Step", "run"]
 
@@ -158,30 +160,31 @@ class BlockingIO:
             output = _call(loader, inputs, flight)
             # a plain function around an asynchronous one: its promise is kept here
             return self._promised(output) if inspect.isawaitable(output) else output
-        token = ABOARD.set((*ABOARD.get(), flight))
+        before = ABOARD.get()
         try:
+            ABOARD.set((*before, flight))
             return self._promised(_awaited(loader, inputs))
         finally:
-            ABOARD.reset(token)
+            ABOARD.set(before)
 
     def _promised(self, promise: Awaitable[Any]) -> Any:
         """Keep a promise on the loop where it is at home, or on the private one."""
         if self._home is not None and self._home.is_running():
-            return _kept_at(self._home, promise)
+            return Kept(promise, self._home).result()
         try:
             loop = _private_loop()
         except RuntimeError:  # at the interpreter's exit no thread can be started
-            return asyncio.run(_kept(promise))
+            return asyncio.run(kept(promise))
         if asyncio._get_running_loop() is loop:  # an asynchronous model called the blocking face
             with ThreadPoolExecutor(1, "nearcache-load") as pool:
-                return pool.submit(copy_context().run, asyncio.run, _kept(promise)).result()
-        return asyncio.run_coroutine_threadsafe(_kept(promise), loop).result()
+                return pool.submit(copy_context().run, asyncio.run, kept(promise)).result()
+        return Kept(promise, loop).result()
 
     async def gather(self, steps: Sequence[Step[T]], limit: int) -> list[T]:
         """Run one after the other, or in a few threads for a loader that allows several calls."""
         if limit == 1 or len(steps) == 1:
             return [_through(step) for step in steps]
-        failed = threading.Event()
+        failed = Flag()
 
         def take(step: Step[T]) -> list[T]:
             if failed.is_set():
@@ -235,7 +238,7 @@ class BlockingIO:
         here = asyncio._get_running_loop()
         if flight in ABOARD.get() or (here is not None and flight.loop is here):
             return ready()
-        changed = threading.Event()
+        changed = Flag()
         until = _until(seconds)
         flight.subscribe(changed.set)
         try:
@@ -519,8 +522,9 @@ def _through(step: Step[T]) -> T:
 
 
 def _call(loader: Loader, inputs: list[Any], flight: Flight) -> Any:
-    token = ABOARD.set((*ABOARD.get(), flight))
+    before = ABOARD.get()
     try:
+        ABOARD.set((*before, flight))
         with loader.turn():
             try:
                 output = loader.call(inputs)
@@ -529,23 +533,7 @@ def _call(loader: Loader, inputs: list[Any], flight: Flight) -> Any:
                 raise RuntimeError(msg) from error
             return list(output) if isinstance(output, Iterator) else output
     finally:
-        ABOARD.reset(token)
-
-
-def _kept_at(home: asyncio.AbstractEventLoop, promise: Awaitable[Any]) -> Any:
-    """Keep a promise on a loop of somebody else's, which may end meanwhile."""
-    done = asyncio.run_coroutine_threadsafe(_kept(promise), home)
-    while not wait((done,), _LOOK_AROUND).done:
-        if home.is_closed():
-            if inspect.iscoroutine(promise):
-                promise.close()
-            msg = "the event loop of a load was closed before the load had ended"
-            raise RuntimeError(msg)
-    return done.result()
-
-
-async def _kept(promise: Awaitable[T]) -> T:
-    return await promise
+        ABOARD.set(before)
 
 
 async def _awaited(loader: Loader, inputs: list[Any]) -> Any:

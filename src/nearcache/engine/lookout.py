@@ -6,19 +6,22 @@ background thread reads heads and tokens, in bulk. Copies of the same version se
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from nearcache.coherence.groups import Group, Groups
 from nearcache.coherence.link import DEAD, Epoch
+from nearcache.daemon import running
 from nearcache.engine.access import Access
 from nearcache.engine.flights import RELEASED, Flight
 from nearcache.engine.held import EPOCH, GROUPS, HELD_VERSION, READ_AT, Held
 from nearcache.engine.io import IO, BlockingIO, run
 from nearcache.engine.tokens import Tokens
 from nearcache.engine.values import ValueShelf
+from nearcache.flag import Flag
 from nearcache.stores.base import lease_of, version_of
 
 if TYPE_CHECKING:
@@ -57,8 +60,8 @@ class Lookout:
         self.touched: dict[bytes, float] = {}
         self._lock = threading.Lock()
         self._looking = threading.Lock()
-        self._news = threading.Event()
-        self._closed = threading.Event()
+        self._news = Flag()
+        self._closed = Flag()
         self._thread: threading.Thread | None = None
 
     def held(self, key: Any) -> Held | None:
@@ -90,13 +93,7 @@ class Lookout:
 
     def _start(self) -> None:
         self._news.set()
-        if self._thread is None:
-            thread = threading.Thread(
-                target=_look_again, args=(ref(self),), name="nearcache-verify", daemon=True
-            )
-            with suppress(RuntimeError):  # at the interpreter's exit no thread can be started
-                thread.start()
-                self._thread = thread
+        self._thread = running(self._thread, "nearcache-verify", _look_again, ref(self))
 
     def look(self) -> bool:
         """Look at the next names; say whether there were any."""
@@ -226,8 +223,9 @@ class Lookout:
             self._closed.set()
         if touched:
             run(self._prolong(BlockingIO(), touched))
-        if self._looking.acquire(timeout=_IDLE):
-            self._looking.release()
+        end = time.monotonic() + _IDLE
+        while self._looking.locked() and time.monotonic() < end:  # taken here, it might stay so
+            time.sleep(_GATHER)
 
 
 def _look_again(lookout_ref: "ref[Lookout]") -> None:

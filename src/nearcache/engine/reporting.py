@@ -16,9 +16,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from nearcache.daemon import running
 from nearcache.engine import fork
 from nearcache.engine.snapshot import History, Identity, by_cache
 from nearcache.errors import StoreError
+from nearcache.flag import Flag
 from nearcache.keys import DIRECTORY, KeySpace, board_of
 
 if TYPE_CHECKING:
@@ -136,7 +138,7 @@ class _Reporter:
     def start_anew(self) -> None:
         """Begin without a thread and as somebody else: in a forked child that stayed behind."""
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._over = Flag()
         self._thread: threading.Thread | None = None
         self._posts: dict[_Place, _Post] = {}
         self._identity: Identity | None = None
@@ -146,12 +148,7 @@ class _Reporter:
     def begin(self) -> None:
         """Have a thread that speaks."""
         with self._lock:
-            if self._thread is not None:
-                return
-            thread = threading.Thread(target=self._run, name="nearcache-report", daemon=True)
-            with suppress(RuntimeError):  # at the interpreter's exit no thread can be started
-                thread.start()
-                self._thread = thread
+            self._thread = running(self._thread, "nearcache-report", self._run)
 
     def post_of(self, engine: "Engine") -> _Post | None:
         """Return what is said of the engine's namespace, if anything is."""

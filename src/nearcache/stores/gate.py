@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 
 from nearcache.clock import monotonic
+from nearcache.flag import Flag
 
 __all__ = ["Gate", "Grip", "Turn"]
 
@@ -29,7 +30,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._inside: weakref.WeakKeyDictionary[Grip, int] = weakref.WeakKeyDictionary()
-        self._open = threading.Event()
+        self._open = Flag()
         self._open.set()
         self._closed_by = (0, 0)  # thread, times
 

@@ -37,6 +37,8 @@ class MemoryStore:
     """Values in a dict, shared by every cache that is given this object.
 
     Thread-safe: one lock, and below it that of the streams. ``clock`` is the store's time.
+    What changes is said first, and then done, under the lock: Ctrl-C in between leaves no change
+    that nobody hears of.
     """
 
     def __init__(self, *, clock: Clock = monotonic) -> None:
@@ -74,9 +76,10 @@ class MemoryStore:
         return token if expiry is None or expiry > now else b""
 
     def _new_epoch(self, group: bytes, expiry: float | None, token: bytes = b"") -> bytes:
-        self._epochs[group] = (token or os.urandom(16), expiry)
+        token = token or os.urandom(16)
         self._announcer.tell([group])
-        return self._epochs[group][0]
+        self._epochs[group] = (token, expiry)
+        return token
 
     def look(self, keys: Sequence[bytes], groups: Sequence[bytes]) -> Fetched:
         """Read values and epochs and create nothing."""
@@ -151,12 +154,13 @@ class MemoryStore:
         return self._held(key, self._clock()) == token
 
     def _set_lease(self, key: bytes, token: bytes, expiry: float) -> None:
-        self._leases[key] = (token, expiry)
         self._announcer.tell([lease_of(key)])
+        self._leases[key] = (token, expiry)
 
     def _end_lease(self, key: bytes) -> None:
-        if self._leases.pop(key, None):
+        if key in self._leases:
             self._announcer.tell([lease_of(key)])
+            self._leases.pop(key, None)
 
     def renew(self, keys: Sequence[bytes], token: bytes, seconds: float) -> None:
         """Prolong leases that are still held."""
@@ -199,14 +203,15 @@ class MemoryStore:
         return answers
 
     def _set_value(self, key: bytes, value: bytes, expiry: float | None) -> None:
+        self._announcer.tell([key])
         self._names.add(key)
         self._values[key] = (value, expiry)
-        self._announcer.tell([key])
 
     def _delete(self, key: bytes) -> None:
-        if self._values.pop(key, None):
-            self._names.remove(key)
+        if key in self._values:
             self._announcer.tell([key])
+            self._values.pop(key, None)
+            self._names.remove(key)
 
     def write(
         self,
@@ -221,11 +226,10 @@ class MemoryStore:
             now = self._clock()
             seconds = lives(ttl, len(keys))
             for key, value, entry, life in zip(keys, values, entries, seconds, strict=True):
-                before = self._value(key, now)
+                if self._value(key, now) != value:
+                    self._append(log, entry)
                 self._set_value(key, value, None if life is None else now + life)
                 self._end_lease(key)
-                if before != value:
-                    self._append(log, entry)
 
     def _append(self, log: bytes, entry: bytes) -> None:
         self._logs.setdefault(log, []).append(entry)
@@ -235,19 +239,19 @@ class MemoryStore:
         with self._lock:
             now = self._clock()
             found = 0
+            for entry in entries:
+                self._append(log, entry)
             for key in keys:
                 found += self._value(key, now) is not None
                 self._delete(key)
                 self._end_lease(key)
-            for entry in entries:
-                self._append(log, entry)
             return found
 
     def forget_group(self, group: bytes, log: bytes, entry: bytes) -> None:
         """Give a group a new epoch, and log it."""
         with self._lock:
-            self._new_epoch(group, None)
             self._append(log, entry)
+            self._new_epoch(group, None)
 
     def drop_corrupt(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Delete keys that still hold exactly these bytes."""
@@ -408,12 +412,12 @@ class MemoryStore:
     def flush(self) -> None:
         """Drop everything but the logs, as a server that is flushed does."""
         with self._lock:
+            self._announcer.tell_everything()
             self._values.clear()
             self._names.clear()
             self._epochs.clear()
             self._leases.clear()
             self._boards.clear()
-            self._announcer.tell_everything()
 
     # -- the log, and time ---------------------------------------------------------------------
 

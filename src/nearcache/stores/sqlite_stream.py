@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from nearcache.clock import monotonic
 from nearcache.errors import StoreUnavailable
+from nearcache.flag import Flag
 from nearcache.stores.base import EVERYTHING, PONG, Changed, Message
 from nearcache.stores.sqlite_file import SQLiteFile, abandon, close_all
 
@@ -32,7 +33,7 @@ class SQLiteStream:
         self._connection: deque[sqlite3.Connection] = deque()  # one, or none
         self._owner: list[int] = []
         self._lock = threading.Lock()  # the connection's: close() may come from another thread
-        self._woken = threading.Event()
+        self._woken = Flag()
         self._place: tuple[int, int] | None = None
         self._seen = 0  # the last entry of the log that was told
         self._version = -1

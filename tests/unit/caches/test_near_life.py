@@ -22,6 +22,7 @@ from nearcache.testing.contracts.store_parts import forked
 
 near = pytest.fixture(near_caches)
 _HANG = 20
+_TRIES = 3  # a machine may stand still once; what waits for something does so every time
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -153,7 +154,7 @@ def test_a_fork_in_the_middle_of_everything_leaves_a_child_that_works(near, stor
                 cache.invalidate_by_tag("tag")
 
     def child():
-        faulthandler.dump_traceback_later(8, exit=True)
+        faulthandler.dump_traceback_later(_HANG, exit=True)
         for n in range(7):
             assert cache.get_or_load(f"k{n}", lambda: "child") is not None
             cache.put(f"k{n}", "childs own", tags=["tag"])
@@ -192,7 +193,7 @@ def test_a_fork_while_somebody_reads_the_counts(near):
     inside.wait(_HANG)
 
     def child():
-        signal.alarm(5)
+        signal.alarm(_HANG)
         assert cache.get("key") == 1
         assert cache.get_stats().near_hits == 1  # its own: what the parent did it did not
 
@@ -272,10 +273,9 @@ def test_closing_while_loads_run_lets_them_answer(face, store):
 def test_closing_does_not_stop_an_event_loop(near, own_server):
     """The link's thread may be in the middle of connecting to a server that does not answer."""
     server = own_server()
-    cache = near("async", server.url, options=Options(store_timeout=0.2, link_timeout=0.2)).thing
-    gaps = []
+    options = Options(store_timeout=0.2, link_timeout=0.2)
 
-    async def tick():
+    async def tick(gaps):
         last = time.monotonic()
         while True:
             await asyncio.sleep(0.005)
@@ -283,22 +283,23 @@ def test_closing_does_not_stop_an_event_loop(near, own_server):
             gaps.append(now - last)
             last = now
 
-    async def main():
+    async def longest_gap():
+        cache, gaps = near("async", server.url, options=options).thing, []
         await cache.put("key", 1)
         server.pause()
         deadline = time.monotonic() + _HANG
         while cache.link != "connecting":
             assert time.monotonic() < deadline
             await asyncio.sleep(0.005)
-        ticking = asyncio.create_task(tick())
+        ticking = asyncio.create_task(tick(gaps))
         await asyncio.sleep(0.02)
         await cache.close()
         await asyncio.sleep(0.02)
         ticking.cancel()
+        server.resume()
+        return max(gaps)
 
-    asyncio.run(main())
-    server.resume()
-    assert max(gaps) < 0.25
+    assert any(asyncio.run(longest_gap()) < 0.25 for _ in range(_TRIES))
 
 
 def test_the_same_url_may_be_opened_again(near, face, url):
@@ -314,14 +315,14 @@ CYCLES = """
     import asyncio, gc, os, sys, threading, time, warnings
     from nearcache import AsyncNearCache, NearCache
 
-    url, count = sys.argv[1], 30
+    url, count = sys.argv[1], 10
 
     def descriptors():
         gc.collect()
         return len(os.listdir("/proc/self/fd"))
 
     def settled():
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             left = descriptors()
             threads = [thread.name for thread in threading.enumerate()]
@@ -356,7 +357,7 @@ CYCLES = """
     settled()
     asyncio.run(many())
     settled()
-    for _ in range(count // 5):
+    for _ in range(count // 2):
         cache = NearCache(url, namespace="cycles")
         cache.get_or_load("key", lambda: 1 / 0)
         del cache
@@ -390,7 +391,8 @@ EXIT = """
     if kind == "closed at exit":
         import atexit
         atexit.register(cache.close)
-    print("done")
+    print("done", flush=True)
+    sys.stdin.read(1)
 """
 
 
@@ -409,37 +411,39 @@ def test_opening_and_closing_again_and_again_leaves_nothing(url):
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
-@pytest.mark.parametrize(
-    "kind", ["plain", "async", "loading", "in a module", "at exit", "closed at exit"]
-)
-def test_an_interpreter_that_ends_with_the_cache_open_ends_at_once(url, kind):
-    NearCache(url, namespace="warm up").close()
-    started = time.monotonic()
-    empty = run_script("import nearcache, asyncio")
-    import_time, started = time.monotonic() - started, time.monotonic()
-    done = run_script(EXIT, url, kind)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
-    assert time.monotonic() - started < import_time + 2 + 1
-    assert empty.returncode == 0
-
-
-def test_an_interpreter_ends_though_the_server_is_gone(own_server):
-    server = own_server()
-    script = EXIT.replace('print("done")', 'print("done", flush=True)\n    sys.stdin.read(1)')
+def ending(url, kind, before=lambda: None):
+    """The seconds that an interpreter takes to end after its last line; ``before`` comes first."""
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), server.url, "plain"],
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(EXIT), url, kind],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as one:
-        assert one.stdout.readline() == "done\n"
-        server.pause()
+        said = one.stdout.readline()
+        before()
         started = time.monotonic()
         _, err = one.communicate("x", timeout=_HANG)
-        assert (one.returncode, err) == (0, "")
-        assert time.monotonic() - started < 2
-    server.resume()
+        assert (said, one.returncode, err) == ("done\n", 0, "")
+        return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    "kind", ["plain", "async", "loading", "in a module", "at exit", "closed at exit"]
+)
+def test_an_interpreter_that_ends_with_the_cache_open_ends_at_once(url, kind):
+    assert any(ending(url, kind) < 2 for _ in range(_TRIES))
+
+
+def test_an_interpreter_ends_though_the_server_is_gone(own_server):
+    server = own_server()
+
+    def seconds():
+        took = ending(server.url, "plain", before=server.pause)
+        server.resume()
+        return took
+
+    assert any(seconds() < 2 for _ in range(_TRIES))
 
 
 @pytest.mark.drops_caches
@@ -500,9 +504,11 @@ def test_closing_says_nothing_to_the_log(near, url, caplog):
 
 def interrupt_at_many_moments(cache, source, seconds=1.0, times=150):
     """A timer instead of a hand: the signal comes at a few hundred moments of the work."""
+    works = False
 
     def interrupted(*_):
-        raise KeyboardInterrupt
+        if works:  # else it came in time, and was handled a moment too late
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGALRM, interrupted)
     deadline = time.monotonic() + seconds
@@ -513,6 +519,7 @@ def interrupt_at_many_moments(cache, source, seconds=1.0, times=150):
         # RuntimeError: what the interpreter's own Event.wait makes of it now and then
         with suppress(KeyboardInterrupt, RuntimeError):
             try:
+                works = True
                 signal.setitimer(signal.ITIMER_REAL, 0.00005 + 0.00003 * (n % 40))
                 cache.get(key, max_staleness=0)
                 cache.get_or_load(key, source.of("sync", key))
@@ -520,17 +527,14 @@ def interrupt_at_many_moments(cache, source, seconds=1.0, times=150):
                 cache.get(key)
                 cache.invalidate(key)
             finally:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-                except KeyboardInterrupt:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+                works = False
+                signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def test_ctrl_c_in_the_middle_of_anything_leaves_a_cache_that_works(store):
     def work():  # in a process of its own, lest an interpreter that dies takes the tests along
-        faulthandler.dump_traceback_later(20, exit=True)
+        faulthandler.dump_traceback_later(3 * _HANG, exit=True)
         cache = NearCache(store, namespace=SPACE, options=Options(lease=0.3))
         linked(Face(cache))
         interrupt_at_many_moments(cache, Source())
@@ -542,7 +546,7 @@ def test_ctrl_c_in_the_middle_of_anything_leaves_a_cache_that_works(store):
                 cache.put(f"k{n}", "after")
                 return cache.get(f"k{n}") == "after"
 
-            until(is_kept, 5.0)
+            until(is_kept)
         until(lambda: not len(cache._tiers.engine.flights))
         cache.admin.check()
         with forked(lambda: cache.get("k1")):  # no lock is left behind that a fork waits for
@@ -553,7 +557,7 @@ def test_ctrl_c_in_the_middle_of_anything_leaves_a_cache_that_works(store):
 
 
 def test_ctrl_c_in_a_loader_passes_and_gives_the_lease_back(near, shared):
-    one, two = near("sync", shared), near("sync", shared)
+    one, two = (near("sync", shared, options=Options(lease=60.0)) for _ in range(2))
 
     def load():
         raise KeyboardInterrupt
@@ -562,4 +566,4 @@ def test_ctrl_c_in_a_loader_passes_and_gives_the_lease_back(near, shared):
         one.get_or_load("key", load)
     started = time.monotonic()
     assert two.get_or_load("key", lambda: "value") == "value"
-    assert time.monotonic() - started < 5  # of a lease of 10
+    assert time.monotonic() - started < 30  # of a lease of 60

@@ -5,10 +5,12 @@ and reports, and looks at the socket twice. A connection that comes back whole i
 lent again after one look at its socket; whatever is odd about one goes to the pool, which mends it.
 """
 
+import inspect
 import os
 import select
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import redis
@@ -36,6 +38,9 @@ class Keeper:
     def __init__(self, pool: "redis.ConnectionPool", *, keep: bool) -> None:
         self._pool = pool
         self._keep = keep and _HAS_POLL
+        # a blocking pool of redis-py 6 can only disconnect all
+        can_choose = "inuse_connections" in inspect.signature(pool.disconnect).parameters
+        self._idle_only = {"inuse_connections": False} if can_choose else {}
         # behind Sentinels: whom they named last; a connection to the one before is not lent again,
         # though that may live, and answer, for as long as it does not know
         manager = getattr(pool, "proxy", None)
@@ -65,8 +70,23 @@ class Keeper:
             ):
                 return lent
             self._pool.release(lent.connection)  # closed, or with a reply nobody waits for
-        connection = self._pool.get_connection()
+        connection = self._connected()
         return Lent(connection, *self._watched(connection))
+
+    def _connected(self) -> "redis.Connection":
+        """Return one of the pool's connections.
+
+        One that Ctrl-C cut off while it connected goes back into redis-py's pool half made: without
+        a parser it fails for ever, and the reply to its greeting is taken for the next one's.
+        """
+        try:
+            return self._pool.get_connection()
+        except (redis.RedisError, OSError):
+            raise
+        except BaseException:
+            with suppress(redis.RedisError, OSError):
+                self._pool.disconnect(**self._idle_only)  # each connects anew when it is asked for
+            raise
 
     def _watched(
         self, connection: "redis.Connection"
