@@ -3,24 +3,25 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
-    contextmanager,
     suppress,
 )
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from os import getpid
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from nearcache.errors import ConfigError
+from nearcache.flag import Flag
 
 __all__ = ["BatchCall", "Generator", "find_calls"]
 
 BatchCall = Callable[[list[str]], Any]
+_LOOK_AROUND = 1.0  # seconds between looks for a turn that nobody gave back
 
 
 class Generator:
@@ -68,16 +69,15 @@ class _Turns:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._inside: ContextVar[bool] = ContextVar("nearcache_inside", default=False)
+        # weak: a turn that Ctrl-C cut off ends with its frame, not with its context
+        self._inside: ContextVar[ref[_Turn] | None] = ContextVar("nearcache_inside", default=None)
         self._lock = threading.Lock()
         self._start_anew()
 
     def _start_anew(self) -> None:
         self._pid = getpid()
-        # Ctrl-C cannot come between taking a plain lock and entering its block
-        self._gate: threading.Lock | threading.Semaphore = (
-            threading.Lock() if self._limit == 1 else threading.BoundedSemaphore(self._limit)
-        )
+        self._taken: list[ref[_Turn]] = []
+        self._given_back = Flag()
         self._gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
         self._gates = WeakKeyDictionary()
 
@@ -87,23 +87,47 @@ class _Turns:
             self._lock = threading.Lock()
             self._start_anew()
 
-    @contextmanager
-    def blocking(self) -> Iterator[None]:
+    def blocking(self) -> "_Turn":
+        """Return a turn that a thread waits for and has."""
         self._check_fork()
-        if self._inside.get():
-            yield
-            return
-        with self._gate:
-            token = self._inside.set(True)
-            try:
-                yield
-            finally:
-                self._inside.reset(token)
+        return _Turn(self)
+
+    def enter(self, turn: "_Turn") -> Token[Any] | None:
+        """Wait until this turn may begin."""
+        if self._is_inside():
+            return None
+        while not self._take(turn):
+            self._given_back.wait(_LOOK_AROUND)
+        return self._inside.set(ref(turn))
+
+    def leave(self, token: Token[Any] | None) -> None:
+        """Let the next turn begin, this one is over."""
+        self._given_back.set()
+        if token is not None:
+            self._inside.reset(token)
+
+    def _is_inside(self) -> bool:
+        inside = self._inside.get()
+        turn = None if inside is None else inside()
+        return turn is not None and not turn.over
+
+    def _take(self, turn: "_Turn") -> bool:
+        with self._lock:
+            if not self._is_free():
+                self._given_back.clear()
+                if not self._is_free():  # looked at last: who gives back does that first
+                    return False
+            self._taken.append(ref(turn))
+            return True
+
+    def _is_free(self) -> bool:
+        self._taken = [one for one in self._taken if (turn := one()) and not turn.over]
+        return len(self._taken) < self._limit
 
     @asynccontextmanager
     async def suspending(self) -> AsyncIterator[None]:
         self._check_fork()
-        if self._inside.get():
+        if self._is_inside():
             yield
             return
         loop = asyncio.get_running_loop()
@@ -113,12 +137,44 @@ class _Turns:
                 del self._gates[closed]
             gate = self._gates.setdefault(loop, asyncio.Semaphore(self._limit))
         async with gate:
-            token = self._inside.set(True)
+            turn = _Turn(self)
+            token = self._inside.set(ref(turn))
             try:
                 yield
             finally:
+                turn.over = True
                 with suppress(ValueError):  # collected with its loop, in another context
                     self._inside.reset(token)
+
+
+class _Turn:
+    """One call's turn: it is over when its block is left, or when nobody has it any more.
+
+    Ctrl-C may cut off the taking, and the giving back, at any point; not an assignment::
+
+        main thread                         the others
+        takes the last turn
+        KeyboardInterrupt, before its block
+                                            wait for ever
+    """
+
+    __slots__ = ("__weakref__", "_token", "_turns", "over")
+
+    def __init__(self, turns: _Turns) -> None:
+        self._turns = turns
+        self._token: Token[Any] | None = None
+        self.over = False
+
+    def __enter__(self) -> None:
+        try:
+            self._token = self._turns.enter(self)
+        except BaseException:
+            self.over = True
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.over = True
+        self._turns.leave(self._token)
 
 
 def find_calls(generator: object) -> tuple[BatchCall, BatchCall, bool, int | None]:

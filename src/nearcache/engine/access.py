@@ -9,10 +9,11 @@ could not be written are kept, and delivered before anything else is asked, or b
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from typing import Any, Protocol
+from weakref import ref
 
 from nearcache.clock import Clock
 from nearcache.engine.breaker import Breaker, State
@@ -24,6 +25,7 @@ from nearcache.errors import ClosedError, StoreError, StoreTimeout, StoreUnavail
 from nearcache.events import Events
 from nearcache.stats import Counters
 from nearcache.stores.base import Store
+from nearcache.stores.gate import Grip, Turn
 
 __all__ = ["Access", "Courier"]
 
@@ -38,6 +40,12 @@ _TOKEN_AT = {"lease": 1, "claim": 2}  # among the arguments
 _Queue = dict[bytes, tuple[bytes]]
 Values = list[bytes | None]
 Show = Callable[[Sequence[bytes], Sequence[bytes], Values], Values]
+
+
+class _Queued(_Queue):
+    """What waited before one write: as long as this lives, it is being written."""
+
+    __slots__ = ("__weakref__",)
 
 
 class _LeftAlone(StoreUnavailable):
@@ -104,8 +112,8 @@ class Access:
         self._breaker = Breaker(self._clock)
         self._told: State = "closed"
         self._lock = threading.Lock()
-        self._delivering = threading.Lock()
-        self._writing: Counter[bytes] = Counter()
+        self._delivering = Turn()
+        self._writing: list[ref[_Queued]] = []
         self.used = False
         if self.undelivered:  # of the parent's, which may end before it has delivered it
             self.delivery.wake(self)
@@ -287,7 +295,7 @@ class Access:
             self._groups[group] = (entry,)
         self.delivery.wake(self)
 
-    async def before_write(self, io: IO, keys: Sequence[bytes]) -> _Queue:
+    async def before_write(self, io: IO, keys: Sequence[bytes]) -> _Queued:
         """Return what waits to be told of these: a write that begins now makes it needless.
 
         Until it is over it is not delivered, and what is being delivered comes before it::
@@ -297,11 +305,13 @@ class Access:
             put k, done
                                             forget k, done: what was put is gone
         """
+        queued = _Queued()
         if not self._texts and not self._groups:
-            return {}
+            return queued
         with self._lock:
-            queued = {key: self._texts[key] for key in keys if key in self._texts}
-            self._writing.update(queued.keys())
+            queued.update((key, self._texts[key]) for key in keys if key in self._texts)
+            self._writing = [one for one in self._writing if one() is not None]
+            self._writing.append(ref(queued))
         try:
             if (queued or self._groups) and (self.strict or self._breaker.allows()):
                 await self._let_deliver(io)
@@ -310,7 +320,7 @@ class Access:
             raise
         return queued
 
-    def after_write(self, queued: _Queue, *, done: bool) -> None:
+    def after_write(self, queued: _Queued, *, done: bool) -> None:
         """Drop what waited before a write that has been done; deliver it if it has not.
 
         Not what was queued since: it may be of what was written::
@@ -323,10 +333,10 @@ class Access:
         """
         if queued:
             with self._lock:
+                # by identity: another write of the same keys goes on
+                left = [one for one in self._writing if one() is not queued]
+                self._writing = left
                 for key, entry in queued.items():
-                    self._writing[key] -= 1
-                    if not self._writing[key]:
-                        del self._writing[key]
                     if done and self._texts.get(key) is entry:
                         del self._texts[key]
 
@@ -359,9 +369,12 @@ class Access:
 
     async def _deliver(self, io: IO) -> None:
         """Bring the store what is queued: one caller does, the others go on; it hides till then."""
-        if not (self.undelivered or self._leases) or not self._delivering.acquire(blocking=False):
+        if not (self.undelivered or self._leases):
             return
+        grip = Grip()
         try:
+            if not self._delivering.take(grip, 0.0):
+                return
             while self._leases:
                 await io.store(self.store.release, *self._leases[0])
                 self._leases.popleft()
@@ -372,7 +385,8 @@ class Access:
                 self._delivered(self._groups, [(group, entry)])
             while not self.closed:
                 with self._lock:  # anew each time: what was written meanwhile is not forgotten
-                    due = (item for item in self._texts.items() if item[0] not in self._writing)
+                    written = {key for one in self._writing for key in one() or ()}
+                    due = (item for item in self._texts.items() if item[0] not in written)
                     part = list(islice(due, _AT_ONCE))
                 if not part:
                     break
@@ -384,7 +398,7 @@ class Access:
         except StoreError:  # it can be read, not written: what is queued stays hidden
             self._rests_until = time.monotonic() + _REST
         finally:
-            self._delivering.release()
+            self._delivering.give_back(grip)
 
     def _delivered(self, queue: _Queue, done: Sequence[tuple[bytes, tuple[bytes]]]) -> None:
         with self._lock:
@@ -403,7 +417,7 @@ class Access:
     async def _let_deliver(self, io: IO) -> None:
         """Let who delivers just now come to an end, if it is near."""
         end = time.monotonic() + _LAST_WAIT
-        while self._delivering.locked() and time.monotonic() < end:
+        while self._delivering.taken and time.monotonic() < end:
             await io.sleep(_LOOK)
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ class Answer:
 
     def start_anew(self) -> None:
         """Renew nothing: after a fork the threads stayed in the parent."""
-        self._renewals = 0
+        self._renewals: set[object] = set()
         self._resting: dict[bytes, float] = {}  # until when a key is not loaded behind an answer
 
     async def get(
@@ -130,18 +130,30 @@ class Answer:
 
     def _renew_aside(self, io: IO, batch: "ValueBatch", loader: Loader, life: float | None) -> None:
         """Load anew what was answered, behind the answer; a few at once, each key once."""
-        engine, now = self._engine, self._engine.clock()
-        with engine.flights.lock:
-            due = [i for i in sorted(batch.due) if self._resting.get(batch.keys[i], now) <= now]
-            if not due or self._renewals >= engine.options.max_concurrency:
-                return
-            self._renewals += 1
-            self._resting.update((batch.keys[i], _WHILE_LOADING) for i in due)
-        part = batch.part(due)
-        held = [batch.held[i] for i in due]
-        part.renew(held)
+        engine, now, renewal = self._engine, self._engine.clock(), object()
+        try:
+            with engine.flights.lock:
+                due = [i for i in sorted(batch.due) if self._resting.get(batch.keys[i], now) <= now]
+                if not due or len(self._renewals) >= engine.options.max_concurrency:
+                    return
+                self._renewals.add(renewal)
+                self._resting.update((batch.keys[i], _WHILE_LOADING) for i in due)
+            self._begin_renewal(io, batch, due, loader, life, renewal)
+        except BaseException:  # Ctrl-C: perhaps nothing was begun
+            self._rest(renewal, [batch.keys[i] for i in sorted(batch.due)], 0.0)
+            raise
 
-        rest = _REST
+    def _begin_renewal(
+        self,
+        io: IO,
+        batch: "ValueBatch",
+        due: list[int],
+        loader: Loader,
+        life: float | None,
+        renewal: object,
+    ) -> None:
+        part, rest = batch.part(due), _REST
+        part.renew([batch.held[i] for i in due])
 
         async def renew(io: IO) -> None:
             nonlocal rest
@@ -152,7 +164,8 @@ class Answer:
                 self._say("renewal", "a load behind an answer failed: %s", _described(error))
 
         # a callback, not a finally: a task cancelled before its first step never enters its body
-        io.aside(renew, loader).add_done_callback(lambda _: self._rest(part.keys, rest))
+        done = io.aside(renew, loader)
+        done.add_done_callback(lambda _: self._rest(renewal, part.keys, rest))
 
     async def _renew(self, io: IO, part: "ValueBatch", loader: Loader, life: float | None) -> None:
         engine = self._engine
@@ -169,11 +182,11 @@ class Answer:
             engine.flights.abandon(flight, part.keys)
             del crew
 
-    def _rest(self, keys: Sequence[bytes], seconds: float) -> None:
+    def _rest(self, renewal: object, keys: Sequence[bytes], seconds: float) -> None:
         """Note that a load behind an answer has ended; let a while pass after one that failed."""
         now = self._engine.clock()
         with self._engine.flights.lock:
-            self._renewals -= 1
+            self._renewals.discard(renewal)
             if len(self._resting) > _MOST_RESTING:
                 self._resting = {k: until for k, until in self._resting.items() if until > now}
             self._resting.update(dict.fromkeys(keys, now + seconds))

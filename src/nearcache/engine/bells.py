@@ -36,10 +36,10 @@ class Bells:
     def waiting(self, keys: Sequence[bytes]) -> Iterator[Flight]:
         """Return what rings when one of these keys, or its lease, changes."""
         bell = Flight(None, None)
-        with self._lock:
-            for key in keys:
-                self._bells.setdefault(key, []).append(bell)
         try:
+            with self._lock:
+                for key in keys:
+                    self._bells.setdefault(key, []).append(bell)
             yield bell
         finally:
             with self._lock:

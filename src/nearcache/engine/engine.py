@@ -278,6 +278,7 @@ class Engine:
             contested = set(batch.keys)  # it may or may not have reached the store
             raise
         finally:
+            flight.left = True
             self.flights.land(flight, done, install)
             del crew
         if evicted:

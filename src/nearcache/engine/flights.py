@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import ref
 
+from nearcache.clock import monotonic
+
 __all__ = [
     "ABOARD",
     "ABSENT",
@@ -37,6 +39,8 @@ __all__ = [
     "Landed",
     "Outcome",
 ]
+
+_CLEANING_UP = 0.5  # seconds in which a call that leaves has released its keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class Flight:
         "_crew",
         "_lock",
         "_outcomes",
+        "_seen_leaving",
         "_waiters",
         "aloft",
         "began",
@@ -113,6 +118,7 @@ class Flight:
         self.aloft: set[bytes] = set()
         self.claimed: Sequence[bytes] = ()
         self._crew: ref[_Mark] | None = None
+        self._seen_leaving: float | None = None
         self._lock = threading.Lock()
         self._outcomes: dict[bytes, Outcome] = {}
         self._waiters: dict[Callable[[], None], None] = {}  # ten thousand may wait for one
@@ -152,11 +158,20 @@ class Flight:
     def stranded(self) -> bool:
         """Whether it will never settle anything: its loop was closed under it, or its call is gone.
 
-        A call may be gone without having cleaned up: Ctrl-C may hit the cleaning-up itself.
+        A call may be gone without having cleaned up: Ctrl-C may hit the cleaning-up itself. Then
+        its frame is gone, unless somebody keeps the traceback, as a notebook does.
         """
         if self.loop is not None and self.loop.is_closed():
             return True
-        return self._crew is not None and self._crew() is None and not self.aloft
+        if self._crew is None or self.aloft:
+            return False
+        return self._crew() is None or (self.left and self._left_long_ago())
+
+    def _left_long_ago(self) -> bool:
+        now = monotonic()
+        if self._seen_leaving is None:
+            self._seen_leaving = now
+        return now - self._seen_leaving > _CLEANING_UP
 
     def subscribe(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` at every change."""

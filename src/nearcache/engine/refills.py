@@ -15,8 +15,8 @@ log says, elsewhere, is dropped. And it is written as a load is: under a lease, 
 
 import os
 import threading
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nearcache.engine.flights import Flight
@@ -25,6 +25,7 @@ from nearcache.engine.rows import Landing, RowBatch
 from nearcache.engine.trip import Trip
 from nearcache.errors import ClosedError, StoreError
 from nearcache.stores.base import HELD, TAKEN
+from nearcache.stores.gate import Grip, Turn
 
 if TYPE_CHECKING:
     from nearcache.engine.engine import Engine
@@ -68,7 +69,7 @@ class Refills:
     def start_anew(self) -> None:
         """Keep nothing: after a fork it is the parent's to write."""
         self._lock = threading.Lock()
-        self._writing = threading.Lock()
+        self._writing = Turn()
         self._rows: dict[bytes, tuple[_Part, int]] = {}
         self._bytes = 0
         self._rests_until = 0.0
@@ -151,9 +152,12 @@ class Refills:
 
     async def write(self, io: IO) -> None:
         """Write what waits, as long as the store answers. One caller does, others go on."""
-        if not self._rows or not self._writing.acquire(blocking=False):
+        if not self._rows:
             return
+        grip = Grip()
         try:
+            if not self._writing.take(grip, 0.0):
+                return
             while self._rows and not self._closed:
                 with self._lock:
                     part, _ = next(iter(self._rows.values()), (None, 0))
@@ -169,17 +173,24 @@ class Refills:
         except (StoreError, ClosedError):  # for who wants errors raised; nobody waits for this one
             self._rests_until = self._engine.clock() + _REST
         finally:
-            self._writing.release()
+            self._writing.give_back(grip)
 
-    def at_rest(self) -> AbstractContextManager[object]:
-        """Return what keeps everybody from writing."""
-        return self._writing
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Keep everybody from writing."""
+        grip = Grip()
+        try:
+            self._writing.take(grip, float("inf"))
+            yield
+        finally:
+            self._writing.give_back(grip)
 
     def close(self) -> None:
         """Write no more, and let the rows that are being written end."""
         self._closed = True
-        if self._writing.acquire(timeout=_REST):
-            self._writing.release()
+        grip = Grip()
+        self._writing.take(grip, _REST)
+        self._writing.give_back(grip)
 
     async def _write(self, io: IO, part: _Part, positions: list[int]) -> bool:
         """Write some rows, or take what others wrote; False where the store does not answer."""

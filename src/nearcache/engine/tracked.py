@@ -316,6 +316,7 @@ class Tracked:
             flights.land(flight, {name: Landed(one)}, install if near.max_entries else None)
             return one.held[0]
         finally:
+            flight.left = True
             if flight.claimed:
                 flights.finish(flight, flight.claimed)
             del crew
@@ -359,10 +360,10 @@ class Tracked:
         keys, seen = batch.keys_at(positions), [batch.seen[i] for i in positions]
         if not batch.everything or self.access.hides(keys):
             return None
-        # before it is asked for: whoever ends the lease is heard
-        self.lookout.loading.update(dict.fromkeys(keys, token))
         answers: list[bool | bytes] | None = None
         try:
+            # before it is asked for: whoever ends the lease is heard
+            self.lookout.loading.update(dict.fromkeys(keys, token))
             answers = await self.access.ask(
                 io, "claim", keys, seen, token, self._engine.options.lease
             )

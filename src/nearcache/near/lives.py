@@ -130,7 +130,7 @@ class Lives:
         """Note several ends. Shapes: (n,) each."""
         ids, ends = ids.astype(np.int64), ends.astype(np.float64)
         numbers = np.minimum(ends * _PER_SECOND, _LAST).astype(np.int64)
-        for number in np.unique(numbers).tolist():
+        for number in sorted(set(numbers.tolist())):
             here = numbers == number
             if number <= self._present:
                 for id_, end in zip(ids[here].tolist(), ends[here].tolist(), strict=True):

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import sqlite3
-import threading
 import time
 import weakref
 from collections import deque
@@ -83,7 +82,7 @@ class SQLiteFile:
         self._size = 0
         # SQLite's own locks, and a transaction that is open, must not be copied by a fork
         self.gate = Gate()
-        self._setup = threading.Lock()
+        self._setup = Turn()
         self._writing = Turn()  # threads queue here, processes in SQLite
         self._clock_start: float | None = None
 
@@ -153,7 +152,7 @@ class SQLiteFile:
         if place == self._place and size >= before:
             self._size = size
             return
-        with self._setup:
+        with self._setting_up():
             self._let_go()
 
     def _let_go(self) -> None:
@@ -228,14 +227,23 @@ class SQLiteFile:
     def _opening(self, *, alone: bool) -> Iterator[None]:
         """Have the file for opening or moving it; all who wait for that wait no longer than one."""
         end = monotonic() + _BUSY_TIMEOUT
-        if not self._setup.acquire(timeout=_BUSY_TIMEOUT):
-            msg = f"{self.address} was being opened for {_BUSY_TIMEOUT} s"
-            raise StoreTimeout(msg)
+        with (
+            self._setting_up(),
+            locked(self._real, max(0.0, end - monotonic()), alone=alone),
+        ):
+            yield
+
+    @contextmanager
+    def _setting_up(self) -> Iterator[None]:
+        """Have to ourselves which file it is; Ctrl-C leaves nobody with it who is gone."""
+        grip = Grip()
         try:
-            with locked(self._real, max(0.0, end - monotonic()), alone=alone):
-                yield
+            if not self._setup.take(grip, _BUSY_TIMEOUT):
+                msg = f"{self.address} was being opened for {_BUSY_TIMEOUT} s"
+                raise StoreTimeout(msg)
+            yield
         finally:
-            self._setup.release()
+            self._setup.give_back(grip)
 
     def _open(self) -> sqlite3.Connection:
         # the first look at a file may find it damaged: nobody else opens it meanwhile

@@ -3,18 +3,22 @@
 import asyncio
 import functools
 import gc
+import threading
 import weakref
 
 import numpy as np
 import pytest
 
-from embedders import AsyncModel, M, Model, same, vector, vectors
+from embedders import AsyncModel, M, Model, in_threads, same, vector, vectors
+from interrupting import interrupted_at
 from nearcache import (
     CachedEmbeddingGenerator,
     ConfigError,
     EmbeddingCache,
     EmbeddingModel,
 )
+from nearcache.caches import generators
+from nearcache.caches.generators import Generator
 
 
 class WithBatch:
@@ -310,3 +314,40 @@ def test_warm_says_how_far_it_is(make, face):
 
 def test_warm_with_nothing_does_nothing(make, face):
     assert make(face).warm([], M) == 0
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_ctrl_c_leaves_all_turns_to_whoever_comes(limit):
+    def one_call():
+        with generator.turn():
+            pass
+
+    def all_at_once(_):
+        with generator.turn():
+            everybody.wait(20)
+
+    for moment in range(1000):
+        generator = Generator(list, is_async=False, limit=limit, max_batch=None)
+        if not interrupted_at(moment, one_call, generators, threading):
+            break
+        everybody = threading.Barrier(limit)
+        assert in_threads(limit, all_at_once) == [None] * limit
+        one_call()  # the interrupted thread, too, takes turns
+        assert not generator._turns._is_inside()
+    assert 20 < moment < 999
+
+
+def test_no_turn_that_was_given_back_is_missed():
+    generator = Generator(list, is_async=False, limit=2, max_batch=None)
+    inside, most = set(), []
+
+    def calls(number):
+        for _ in range(300):
+            with generator.turn():
+                inside.add(number)
+                most.append(len(inside))
+                inside.discard(number)
+
+    assert in_threads(6, calls) == [None] * 6
+    assert len(most) == 1800
+    assert max(most) <= 2

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from embedders import until
 from nearcache.engine.flights import ABSENT, RELEASED, Failed, Flight, FlightTable, Landed
 
 A, B, C = b"a", b"b", b"c"
@@ -199,3 +200,26 @@ def test_a_flight_whose_loop_was_closed_is_stranded():
     loop.close()
     assert lost.stranded
     assert not flight().stranded
+
+
+def test_a_call_cut_off_while_it_left_is_gone_although_its_frame_is_kept():
+    """As a notebook keeps the traceback of the last error."""
+    mine = flight()
+    crew = mine.board()
+    assert not mine.stranded
+    mine.left = True
+    until(lambda: mine.stranded)
+    del crew
+
+
+def test_a_call_that_has_left_is_not_gone_while_its_loads_go_on():
+    mine = flight()
+    crew = mine.board()
+    mine.left = True
+    mine.aloft.add(A)
+    with pytest.raises(AssertionError, match="not within"):
+        until(lambda: mine.stranded, 0.6)
+    del crew
+    assert not mine.stranded
+    mine.aloft.clear()
+    assert mine.stranded

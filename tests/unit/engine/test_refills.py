@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from embedders import M, Model, cache_with_clock, same, until, vector, vectors
+from interrupting import interrupted_at
 from nearcache import MemoryStore, Options
+from nearcache.engine import refills
 from nearcache.engine.engine import live_engines
 from nearcache.engine.io import BlockingIO, run
 from nearcache.errors import StoreReadOnly
+from nearcache.stores import gate
 from nearcache.testing import ChaosStore, ManualClock
 
 TEXTS = [f"t{n}" for n in range(5)]
@@ -268,5 +271,21 @@ def test_a_store_that_refuses_is_not_asked_again_and_again():
     two.away.fail(error=StoreReadOnly, methods=["lease"])
     for number in range(20):
         two.embed(f"text {number}")
-    until(lambda: not two.refills._writing.locked())
+    until(lambda: not two.refills._writing.taken)
     assert two.away.counts.failed <= 20 + 2
+
+
+# what was cut off between a call and its first step
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_ctrl_c_at_any_moment_leaves_what_waits_to_be_written():
+    two = Two(options=Options(lease=0.1))
+    moment, more = 0, True
+    while more:
+        two.away.fail()
+        two.embed(f"text {moment}")
+        two.away.calm()
+        two.clock.advance(2)
+        more = interrupted_at(moment, lambda: run(two.refills.write(BlockingIO())), refills, gate)
+        two.back()
+        moment += 1
+    assert moment > 20

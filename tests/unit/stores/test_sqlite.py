@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import nearcache.stores.sqlite_file as module
+from interrupting import interrupted_at
 from nearcache.errors import ConfigError, StoreError, StoreReadOnly, StoreUnavailable
+from nearcache.stores import gate
 from nearcache.stores.base import HELD, TAKEN
 from nearcache.stores.sqlite import SQLiteStore
 from nearcache.testing import stored_entry
@@ -513,3 +515,19 @@ def test_a_writer_that_blocks_the_file_for_ever_is_an_error_not_a_hang(store, pa
     db.close()
     blocked.write([b"a"], [OLD], None, LOG, [b""])
     blocked.close()
+
+
+def test_ctrl_c_at_any_moment_of_opening_it_leaves_a_file_that_can_be_opened(path):
+    def opens(file):
+        with file.connection():
+            pass
+
+    moment, more = 0, True
+    while more:
+        file = module.SQLiteFile(path)
+        more = interrupted_at(moment, lambda file=file: opens(file), module, gate)
+        file.close()
+        opens(file)
+        file.close()
+        moment += 1
+    assert moment > 50

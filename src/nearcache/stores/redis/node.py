@@ -5,6 +5,9 @@ defaults that a cache cannot live with: ten retries per command (seconds for a d
 time-out.
 """
 
+# socket imports it when it connects first; Ctrl-C in an import on the main thread leaves the
+# interpreter's import lock taken, and every other thread that imports hangs
+import encodings.idna  # noqa: F401
 import inspect
 import threading
 import time
