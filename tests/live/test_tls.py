@@ -1,6 +1,5 @@
 """A server behind TLS: the link, the scripts and every cache as without; and no way around it."""
 
-import socket
 import subprocess
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from embedders import M, Model, same, until, vectors
 from nearcache import EmbeddingCache, NearCache, Options, StoreError
 from nearcache.stores.redis.store import RedisStore
+from servers import free_port
 
 STRICT = Options(on_store_error="raise", store_timeout=30.0)
 TEXTS = ["a", "b", "c"]
@@ -31,9 +31,7 @@ def certificates(tmp_path_factory):
 def tls(own_server, certificates):
     """The port at which a server speaks TLS; Debian's alone of the suite's can."""
     certificate, key = certificates
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     own_server(
         "redis-7.0",
         *("--tls-port", str(port), "--tls-cert-file", str(certificate)),
