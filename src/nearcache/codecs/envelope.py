@@ -115,7 +115,7 @@ def decode_rows(
         expiry = heads[:, _EXPIRY].view("<f8")
         fresh = heads[:, _STAMP] == np.frombuffer(stamp, "<u8")[0]
         fresh &= (expiry == 0) | (expiry > now)
-        for start in sorted(set(heads[:, _FORMAT].tobytes())):
+        for start in sorted(set(heads[:, _FORMAT].tolist())):
             stored, stored_size, tail = _format(start)
             same = heads[:, _FORMAT] == start
             if _is_of_another_version(start):
