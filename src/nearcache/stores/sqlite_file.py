@@ -392,6 +392,8 @@ class SQLiteFile:
 
     def _explained(self, error: sqlite3.Error) -> StoreError:
         text = str(error)
+        if "unable to open" in text and not self._real.parent.is_dir():
+            return StoreReadOnly(f"{self.address}: its folder does not exist; make it first")
         if _READ_ONLY.search(text) or "is full" in text:
             return StoreReadOnly(f"{self.address} cannot be written: {text}")
         if "locked" in text or "busy" in text:

@@ -258,7 +258,7 @@ def test_a_layout_of_another_version_is_refused(path, store, opened):
 
 def test_a_folder_that_does_not_exist_is_an_error_at_the_first_use(tmp_path):
     store = SQLiteStore(tmp_path / "missing" / "store.db")
-    with pytest.raises(StoreError, match="unable to open"):
+    with pytest.raises(StoreError, match="its folder does not exist; make it first"):
         store.fetch([b"a"], GROUPS)
     store.close()
 
