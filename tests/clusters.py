@@ -13,7 +13,6 @@ kernel ends a server with the thread that started it: begin and restart them in 
 
 import contextlib
 import random
-import socket
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,12 +23,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from nearcache.stores.base import PONG, Changed
-from servers import Server
+from servers import Server, is_free
 
 __all__ = ["SLOTS", "Cluster", "Node", "SentinelGroup", "heard", "slot_of"]
 
 SLOTS = 16384
 _PATIENCE = 30.0  # seconds for what takes two or three
+# Seconds after which a node that says nothing is taken for dead: a busy machine stops one for as
+# long as a second, and only in the place of one that was killed or paused shall another be chosen.
+_CALM, _BRIEF = 10.0, 1.0
+_VOTE = 7.0  # seconds for a failover that was asked for
 _LOOK = 0.01
 _SYNC = ("--repl-diskless-sync-delay", "0", "--rdb-del-sync-files", "yes")
 _BUS = 10_000  # the cluster's own port is so much higher
@@ -72,12 +75,13 @@ class Node(Server):
 
 
 class _ClusterNode(Node):
-    """A node whose bus finds room above its port, below those that the kernel gives to clients."""
+    """A node whose port and bus are none of the kernel's clients, nor of other servers: while it is
+    down nobody else gets them."""
 
     def _start_somewhere(self) -> None:
         for last in (*[False] * 20, True):
-            self.port = random.randrange(10_000, 22_000)
-            if not (_is_free(self.port) and _is_free(self.port + _BUS)):
+            self.port = random.randrange(10_000, 16_000)
+            if not (is_free(self.port) and is_free(self.port + _BUS)):
                 continue
             try:
                 self._start()
@@ -86,16 +90,6 @@ class _ClusterNode(Node):
                     raise
             else:
                 return
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class _Group:
@@ -134,10 +128,7 @@ class _Group:
 
 
 class Cluster(_Group):
-    """A cluster with all slots served; ``args`` go to every node.
-
-    node_timeout: seconds after which a node that says nothing is taken for dead.
-    """
+    """A cluster with all slots served; ``args`` go to every node."""
 
     def __init__(
         self,
@@ -145,14 +136,14 @@ class Cluster(_Group):
         *args: str,
         primaries: int = 3,
         replicas: int = 1,
-        node_timeout: float = 1.0,
     ) -> None:
         self.kind = kind
         self.nodes: list[Node] = []
         self._wires: dict[int, Any] = {}
         self._ids: dict[int, str] = {}
+        self._is_calm = True
         options = (
-            "--cluster-enabled", "yes", "--cluster-node-timeout", str(int(node_timeout * 1000)),
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(int(_CALM * 1000)),
             "--cluster-replica-validity-factor", "0", *_SYNC, *args,
         )  # fmt: skip
         try:
@@ -227,13 +218,17 @@ class Cluster(_Group):
 
     @property
     def is_sound(self) -> bool:
-        """Whether every node that runs agrees on who serves what, and every replica is in touch."""
+        """Whether every node that runs agrees on who serves what since when, no slot is on its
+        way, and every replica is in touch."""
         views = []
         for node in self.alive:
             with contextlib.suppress(redis.RedisError):
                 if node.facts("cluster")["cluster_state"] != "ok":
                     return False
-                views.append({slot: row.port for row in _table(node) for slot in row.slots})
+                table = _table(node)
+                if any(row.moving for row in table):
+                    return False
+                views.append({slot: (row.port, row.epoch) for row in table for slot in row.slots})
                 facts = node.facts("replication")
                 if facts["role"] == "slave" and facts["master_link_status"] != "up":
                     return False
@@ -243,22 +238,54 @@ class Cluster(_Group):
 
     def until_sound(self) -> None:
         """Wait for ``is_sound``."""
+        self._miss_nodes_after(_CALM)
         wait_until(lambda: self.is_sound, self)
+
+    def _miss_nodes_after(self, seconds: float) -> None:
+        if self._is_calm == (seconds == _CALM):
+            return
+        for node in self.alive:
+            if not node._paused:
+                node.ask("CONFIG", "SET", "cluster-node-timeout", int(seconds * 1000))
+        self._is_calm = seconds == _CALM
 
     # What happens to it
 
     def kill_primary(self, number: int) -> Node:
-        """SIGKILL a primary; return it. Its replica follows after the node timeout and a vote."""
+        """SIGKILL a primary; return it. Its replica follows after a second and a vote."""
         node = self.primaries[number]
         node.kill()
+        self._miss_nodes_after(_BRIEF)
         return node
 
     def failover(self, number: int) -> Node:
         """Have a replica take over from its living primary, losing nothing; return the new one."""
         (new, *_) = self.replicas_of(self.primaries[number])
-        new.ask("CLUSTER", "FAILOVER")
-        wait_until(lambda: new.facts("replication")["role"] == "master", self)
+        # no node votes twice about one primary within two such times
+        self._miss_nodes_after(_BRIEF)
+        for last in (*[False] * 3, True):
+            new.ask("CLUSTER", "FAILOVER")
+            try:
+                wait_until(lambda: new.facts("replication")["role"] == "master", self, _VOTE)
+                break
+            except TimeoutError:  # a machine that stood still: the nodes gave it up after five
+                if last:
+                    raise
+        self._miss_nodes_after(_CALM)
         return new
+
+    def until_replicated(self) -> None:
+        """Wait until every replica has what its primary has: it would lose what it has not."""
+
+        def is_replicated() -> bool:
+            for primary in self.primaries:
+                said = primary.facts("replication")["master_repl_offset"]
+                for replica in self.replicas_of(primary):
+                    if int(replica.facts("replication")["slave_repl_offset"]) < int(said):
+                        return False
+            return True
+
+        wait_until(is_replicated, self)
 
     def until_replaced(self, old: Node) -> None:
         """Wait until others serve what a dead or paused primary did."""
@@ -271,13 +298,16 @@ class Cluster(_Group):
                 return len(served) == SLOTS
             return False
 
+        self._miss_nodes_after(_BRIEF)
         wait_until(is_replaced, self)
+        self._miss_nodes_after(_CALM)
 
     def join(self) -> Node:
         """Let another primary in, without slots."""
         node = _ClusterNode(self.kind, *self._options)
         self.nodes.append(node)
-        node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        for other in self.nodes[:-1]:
+            node.ask("CLUSTER", "MEET", "127.0.0.1", other.port)
         wait_until(lambda: all(len(_table(each)) == len(self.nodes) for each in self.alive), self)
         return node
 
@@ -311,7 +341,8 @@ class Cluster(_Group):
         """A client for each node that lives, by port; kept open until ``stop``."""
         for node in self.alive:
             if node.port not in self._wires:
-                self._wires[node.port] = node.client()
+                self._wires[node.port] = wire = node.client()
+                wire.response_callbacks.clear()
         return self._wires
 
     def stop(self) -> None:
@@ -351,28 +382,68 @@ class _Move:
         name = self._cluster.id_of(self._target)
         for node in (self._target, self.source, *self._others):
             self._say(node, "NODE", name)
+        wait_until(self._is_over, self._cluster)
 
     def _say(self, node: Node, *words: str) -> None:
-        self._wires[node.port].execute_command("CLUSTER SETSLOT", self._slot, *words)
+        """Say it until it is done: a primary refuses when a replica did not confirm it in time.
+
+        A move that ended there would leave the slot on its way for ever.
+        """
+
+        def is_done() -> bool:
+            try:
+                self._wires[node.port].execute_command("CLUSTER SETSLOT", self._slot, *words)
+            except redis.ResponseError as error:
+                if not str(error).startswith("NOREPLICAS"):
+                    raise
+                return False
+            return True
+
+        wait_until(is_done, self._cluster)
+
+    def _is_over(self) -> bool:
+        """Whether all know who serves the slot, and since which epoch.
+
+        An owner to come that had not heard of it would take the slot back in the same epoch, and
+        others believe the one or the other::
+
+            A -> B, epoch 7        B -> A, epoch 7: A has not heard of B's
+        """
+        views = set()
+        wires = self._cluster.wires()
+        for node in self._cluster.alive:
+            if not node._paused:
+                rows = _rows(wires[node.port].execute_command("CLUSTER NODES").decode())
+                if any(self._slot in row.moving for row in rows):
+                    return False
+                views |= {(row.port, row.epoch) for row in rows if self._slot in row.slots}
+        return len(views) == 1 and {port for port, _ in views} == {self._target.port}
 
 
 class _Row:
     """A line of CLUSTER NODES."""
 
     def __init__(self, line: str) -> None:
-        name, address, flags, of, _, _, _, link, *slots = line.split()
-        self.name, self.of, self.link = name, of, link
+        name, address, flags, of, _, _, epoch, link, *slots = line.split()
+        self.name, self.of, self.epoch, self.link = name, of, int(epoch), link
         self.port = int(address.partition("@")[0].rpartition(":")[2])
         self.flags = set(flags.split(","))
         self.slots: set[int] = set()
+        self.moving: set[int] = set()  # as the node that was asked says of itself
         for part in slots:
-            if not part.startswith("["):  # else on its way
+            if part.startswith("["):  # [slot->-to, [slot-<-from
+                self.moving.add(int(part[1:].partition("-")[0]))
+            else:
                 first, _, last = part.partition("-")
                 self.slots.update(range(int(first), int(last or first) + 1))
 
 
 def _table(node: Node) -> list[_Row]:
-    rows = [_Row(line) for line in node.ask("CLUSTER", "NODES").splitlines()]
+    return _rows(node.ask("CLUSTER", "NODES"))
+
+
+def _rows(table: str) -> list[_Row]:
+    rows = [_Row(line) for line in table.splitlines()]
     return [row for row in rows if not row.flags & {"handshake", "noaddr"}]
 
 
@@ -394,10 +465,7 @@ class _Sentinel(Node):
 
 
 class SentinelGroup(_Group):
-    """A primary, its replicas, and Sentinels that agree on whom to follow; ``args`` go to servers.
-
-    down_after: seconds after which a server that says nothing is taken for dead.
-    """
+    """A primary, its replicas, Sentinels that agree on whom to follow; ``args`` go to servers."""
 
     def __init__(
         self,
@@ -405,13 +473,13 @@ class SentinelGroup(_Group):
         *args: str,
         replicas: int = 2,
         sentinels: int = 3,
-        down_after: float = 1.0,
         service: str = "main",
     ) -> None:
         self.kind = kind
         self.service = service
         self.servers: list[Node] = []
         self.sentinels: list[_Sentinel] = []
+        self._is_calm = True
         try:
             self.servers.append(Node(kind, *_SYNC, *args))
             first = self.servers[0]
@@ -421,8 +489,8 @@ class SentinelGroup(_Group):
                 self.servers[-1].ask("REPLICAOF", "127.0.0.1", first.port)
             settings = (
                 f"sentinel monitor {service} 127.0.0.1 {first.port} {sentinels // 2 + 1}",
-                f"sentinel down-after-milliseconds {service} {int(down_after * 1000)}",
-                f"sentinel failover-timeout {service} {int(down_after * 2000)}",
+                f"sentinel down-after-milliseconds {service} {int(_CALM * 1000)}",
+                f"sentinel failover-timeout {service} 3000",
             )
             for _ in range(sentinels):
                 self.sentinels.append(_Sentinel(kind, settings))
@@ -487,7 +555,17 @@ class SentinelGroup(_Group):
 
     def until_sound(self) -> None:
         """Wait for ``is_sound``."""
+        self._miss_servers_after(_CALM)
         wait_until(lambda: self.is_sound, self)
+
+    def _miss_servers_after(self, seconds: float) -> None:
+        if self._is_calm == (seconds == _CALM):
+            return
+        for sentinel in self.sentinels:
+            if sentinel.alive and not sentinel._paused:
+                setting = ("down-after-milliseconds", int(seconds * 1000))
+                sentinel.ask("SENTINEL", "SET", self.service, *setting)
+        self._is_calm = seconds == _CALM
 
     @property
     def failovers(self) -> int:
@@ -498,9 +576,17 @@ class SentinelGroup(_Group):
         """SIGKILL the primary; return it."""
         node = self.primary
         node.kill()
+        self._miss_servers_after(_BRIEF)
         return node
 
     def until_replaced(self, old: Node) -> Node:
+        """Wait until others took the place of a dead or paused primary; return the new one."""
+        self._miss_servers_after(_BRIEF)
+        new = self._until_told_another(old)
+        self._miss_servers_after(_CALM)
+        return new
+
+    def _until_told_another(self, old: Node) -> Node:
         """Wait until all Sentinels tell another primary, and it is one; return it."""
 
         def new() -> Node | None:
@@ -523,7 +609,7 @@ class SentinelGroup(_Group):
                 return False
 
         wait_until(begun, self)
-        return self.until_replaced(old)
+        return self._until_told_another(old)
 
     def rejoin(self, old: Node) -> None:
         """Bring back a server that was primary, as a replica; Sentinels would wait ten seconds."""
@@ -550,12 +636,14 @@ def heard(stream: Any) -> set[bytes]:
             names |= set(news.names) if isinstance(news, Changed) else set()
 
 
-def wait_until(condition: Callable[[], Any], about: object = None) -> Any:
+def wait_until(
+    condition: Callable[[], Any], about: object = None, seconds: float = _PATIENCE
+) -> Any:
     """Poll until ``condition`` gives something true, and return that."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + seconds
     while not (answer := condition()):
         if time.monotonic() > deadline:
-            message = f"{about!r}: not within {_PATIENCE:g} s"
+            message = f"{about!r}: not within {seconds:g} s"
             raise TimeoutError(message)
         time.sleep(_LOOK)  # between two looks at the condition
     return answer

@@ -37,8 +37,9 @@ KINDS = ("valkey-9.1", "redis-8.2", "redis-7.0", "redis-6.2")
 _REPO = Path(__file__).resolve().parent.parent
 _FETCHED = _REPO / ".servers"
 _START_SECONDS = 20.0
-# not those that a kernel gives to clients: while a server is down, nobody else gets its port
-_PORTS = range(22_000, 32_000)
+# not those that a kernel gives to clients, nor those of clusters and their buses (clusters.py):
+# while a server is down, nobody else gets its port
+_PORTS = range(26_000, 32_700)
 _STOP_SECONDS = 5.0
 
 

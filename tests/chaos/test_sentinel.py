@@ -23,7 +23,7 @@ KEYS = [f"key {n}" for n in range(100)]
 
 @pytest.fixture(scope="module")
 def group():
-    with SentinelGroup(down_after=1.5) as made:
+    with SentinelGroup() as made:
         yield made
 
 

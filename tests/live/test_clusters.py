@@ -1,9 +1,12 @@
 """The suite's own clusters do what tests rely on; tests/chaos kills them, and Sentinel groups."""
 
+import threading
+
 import pytest
 import redis
 
 from clusters import SLOTS, Cluster, slot_of
+from embedders import until
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,9 @@ def test_a_failover_that_was_asked_for_loses_nothing(cluster):
     assert cluster.owner_of(slot) is new
     assert new.ask("GET", "kept") == "value"
     assert old.facts("replication")["role"] == "slave"
+    assert {each.ask("CONFIG", "GET", "cluster-node-timeout")[1] for each in cluster.nodes} == {
+        "10000"  # a busy machine is no reason for another
+    }
 
 
 def test_slots_move_with_their_keys(cluster):
@@ -54,6 +60,7 @@ def test_slots_move_with_their_keys(cluster):
             except redis.exceptions.AskError:
                 answers.append("ASK")
         assert sorted(answers) == ["ASK", "value"]
+        assert not cluster.is_sound
     cluster.until_sound()
     assert cluster.owner_of(slot) is target
     assert keys_in(cluster, slot) == 2
@@ -63,6 +70,30 @@ def test_slots_move_with_their_keys(cluster):
     cluster.until_sound()
     assert cluster.owner_of(slot) is source
     assert keys_in(cluster, slot) == 2
+
+
+def test_a_move_ends_though_a_replica_stood_still_in_the_middle_of_it(cluster):
+    """Its primary refuses what it does not confirm in time; the slot would be on its way for ever,
+    and every later test of the same cluster would hear that it is."""
+    source, target, _ = cluster.primaries
+    (replica,) = cluster.replicas_of(target)
+    slot = cluster.slots_of(source)[7]
+
+    def resume():
+        try:
+            until(lambda: "errorstat_NOREPLICAS" in target.ask("INFO", "errorstats"))
+        finally:
+            replica.resume()
+
+    resuming = threading.Thread(target=resume)
+    with cluster.half_moved(slot, target):
+        target.reset_counts()
+        replica.pause()
+        resuming.start()
+    resuming.join()
+    assert cluster.owner_of(slot) is target
+    assert all("[" not in node.ask("CLUSTER", "NODES") for node in cluster.nodes)
+    assert cluster.is_sound
 
 
 def test_the_oldest_kind_forms_one_too():

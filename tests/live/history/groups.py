@@ -239,9 +239,7 @@ class SentinelNemesis(_GroupNemesis):
         return SENTINEL_FAULTS
 
     def _open(self) -> None:
-        # a machine that stands still for a second is no reason: a failover that nobody ordered
-        # loses what nobody excuses
-        self.group = SentinelGroup(self.kind, down_after=2.5)
+        self.group = SentinelGroup(self.kind)
         self._ordered = 0
 
     def _primaries(self) -> list[Node]:
