@@ -18,7 +18,6 @@ import asyncio
 import base64
 import gzip
 import json
-import socket
 import threading
 import time
 from collections import Counter
@@ -33,6 +32,7 @@ import numpy as np
 from embedders import vector
 from provider_rules import Refused, check, inputs_of, refusal, tokens
 from provider_wire import Answer, Request, speak
+from servers import free_port
 
 __all__ = ["KEY", "MODEL", "OTHER_KEY", "Call", "Provider", "decimals"]
 
@@ -94,9 +94,7 @@ class Provider:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.up()
 
     def __enter__(self) -> Self:

@@ -88,11 +88,11 @@ def environment():
 @pytest.fixture
 def provider_of_openai(monkeypatch):
     """A provider on loopback, where the SDK's environment variables say that OpenAI is."""
-    from integrations.provider import provider
+    from provider import KEY, Provider
 
-    with provider() as one:
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-        monkeypatch.setenv("OPENAI_BASE_URL", one.base_url)
+    with Provider() as one:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        monkeypatch.setenv("OPENAI_BASE_URL", one.url)
         yield one
 
 

@@ -305,7 +305,7 @@ def test_a_cache_that_is_closed_while_the_store_is_away_says_what_it_takes_with_
     cache.invalidate("t1", M)
     cache.close()
     heal()
-    assert "invalidations that never reached the store: 1" in caplog.text
+    assert "invalidations never delivered: 1" in caplog.text
 
 
 def test_who_wants_errors_raised_gets_them_in_bounded_time_too(server, proxy):

@@ -351,6 +351,48 @@ def test_a_document_that_was_not_embedded_comes_back_without_and_is_not_kept(cac
     assert rows(call(embedder, documents=documents(["broken"]))) == [None]
 
 
+def test_what_is_forgotten_beside_one_that_was_not_embedded_stays_forgotten(cache, call):
+    below = documents_of(call)
+    embedder = CachedDocumentEmbedder(below, cache)
+    embed = below.embed
+
+    def forgetting(texts):
+        answer = embed(texts)
+        if "a" in texts:  # loaded by now, and not kept yet
+            cache.clear()
+        return answer
+
+    below.embed = forgetting
+    asked = documents(["a", "broken", "b"])
+    for _ in range(2):
+        assert rows(call(embedder, documents=asked)) == [
+            vector("a").tolist(),
+            None,
+            vector("b").tolist(),
+        ]
+        assert cache.size == 0
+    below.embed = embed
+    call(embedder, documents=asked)
+    assert cache.size == 2
+
+
+def test_what_was_embedded_once_is_answered_though_the_next_call_fails(cache, call):
+    below = documents_of(call)
+    embedder = CachedDocumentEmbedder(below, cache)
+    embed = below.embed
+
+    def once(texts):  # all but the first call fails
+        return [None] * len(texts) if below.calls else embed(texts)
+
+    below.embed = once
+    assert rows(call(embedder, documents=documents(["a", "broken", "b"]))) == [
+        vector("a").tolist(),
+        None,
+        vector("b").tolist(),
+    ]
+    assert cache.size == 0
+
+
 def test_many_threads_pay_once_although_some_documents_fail(cache, call):
     below = documents_of(call)
     embedder = CachedDocumentEmbedder(below, cache)

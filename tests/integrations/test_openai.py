@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import inspect
+import json
 import os
 from pathlib import Path
 
@@ -13,26 +14,35 @@ from embedders import in_threads, same, until, vector
 
 openai = pytest.importorskip("openai")
 
-from integrations.provider import provider as serve  # noqa: E402
 from nearcache import ConfigError, EmbeddingCache, LoaderError  # noqa: E402
 from nearcache.integrations.openai import cached  # noqa: E402
-from provider import KEY  # noqa: E402
-from provider import Provider as Server  # noqa: E402
-
-M = "text-embedding-3-small"
+from provider import KEY, Provider  # noqa: E402
+from provider import MODEL as M  # noqa: E402
+from provider_rules import tokens  # noqa: E402
+from provider_wire import Answer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def _server():
-    with serve() as one:
+def _provider():
+    with Provider(embed=vector) as one:
+        one.keys |= {"sk-1", "sk-secret"}
+        one.organizations.add("org-2")
+        one.prefixes.add("/v1/other")
+        one.models, one.lenient = None, True
         yield one
 
 
 @pytest.fixture
-def provider(_server):
-    """A provider that has not been asked anything yet."""
-    _server.__dict__.update(requests=[], failure=None, recorded=None, numbered=True, size=8)
-    return _server
+def provider(_provider):
+    """A provider that has not been asked anything yet; it answers unsorted, as nothing forbids."""
+    _provider.calm()
+    _provider.forget()
+    _provider.twist = unsorted
+    return _provider
+
+
+def unsorted(body):
+    return {**body, "data": body["data"][::-1], "model": f"{body['model']}-001"}
 
 
 class Client:
@@ -71,7 +81,7 @@ def kind(request):
 def make_client(kind, provider, cache):
     made = []
 
-    def make(url=provider.base_url, **options):
+    def make(url=provider.url, **options):
         # an asynchronous client belongs to one event loop: no connection outlives a call
         headers = {**options.pop("default_headers", {}), "connection": "close"}
         made.append(Client(kind, url, cache, default_headers=headers, **options))
@@ -111,7 +121,7 @@ def test_the_answer_is_what_the_sdk_gives_without_a_cache(client, provider):
 def test_an_encoding_that_was_asked_for_is_what_is_given(client, provider, encoding):
     cold, warm = (client.create(["a", "b"], encoding_format=encoding) for _ in range(2))
     assert cold.data == warm.data
-    assert [asked["body"]["encoding_format"] for asked in provider.requests] == [encoding]
+    assert [call.body["encoding_format"] for call in provider.calls] == [encoding]
     if encoding == "base64":
         assert warm.data[1].embedding == base64.b64encode(vector("b").tobytes()).decode()
     else:
@@ -129,7 +139,7 @@ def test_only_what_is_missing_is_asked_for_in_one_request_and_each_text_once(cli
     response = client.create(["a", "b", "c", "a"])
     assert same(rows(response), np.array([vector(text) for text in "abca"]))
     assert [item.index for item in response.data] == [0, 1, 2, 3]
-    assert provider.requests[1]["body"]["input"] == ["a", "c"]
+    assert provider.calls[1].body["input"] == ["a", "c"]
 
 
 def test_a_large_call_stays_one_request(client, provider):
@@ -150,9 +160,9 @@ def test_token_ids_are_inputs_of_their_own(client, provider):
     client.create("1,2")
     one = client.create([1, 2])
     both = client.create([[3], [1, 2], [3]])
-    assert same(rows(one)[0], vector("tokens 1,2"))
-    assert same(rows(both), np.array([vector(f"tokens {ids}") for ids in ("3", "1,2", "3")]))
-    assert [asked["body"]["input"] for asked in provider.requests] == ["1,2", [1, 2], [[3]]]
+    assert same(rows(one)[0], provider.vector([1, 2]))
+    assert same(rows(both), np.array([provider.vector(ids) for ids in ([3], [1, 2], [3])]))
+    assert [call.body["input"] for call in provider.calls] == ["1,2", [1, 2], [[3]]]
 
 
 def test_a_stream_of_inputs_is_read_once(client, provider):
@@ -198,11 +208,11 @@ def test_so_is_what_the_client_was_made_with(make_client, provider, other):
 
 
 def test_so_is_the_endpoint(make_client, provider):
-    one, two = make_client(), make_client(f"{provider.base_url}/other")
+    one, two = make_client(), make_client(f"{provider.url}/other")
     for _ in range(2):
         one.create("a")
         two.create("a")
-    assert [asked["path"] for asked in provider.requests] == [
+    assert [request.target for request in provider.requests] == [
         "/v1/embeddings",
         "/v1/other/embeddings",
     ]
@@ -227,9 +237,9 @@ def test_what_changes_no_vector_is_not(client, provider, other):
 
 def test_who_pays_and_traces_reach_the_provider(client, provider):
     client.create("a", user="u2", extra_headers={"traceparent": "00-1"})
-    asked = provider.requests[0]
-    headers = {name.lower(): value for name, value in asked["headers"].items()}
-    assert asked["body"]["user"] == "u2"
+    (call,) = provider.calls
+    headers = dict(call.headers)
+    assert call.body["user"] == "u2"
     assert (headers["traceparent"], headers["authorization"]) == ("00-1", "Bearer sk-1")
 
 
@@ -246,6 +256,7 @@ def test_who_pays_and_traces_reach_the_provider(client, provider):
     ids=str,
 )
 def test_the_provider_answers_each_time_what_the_cache_cannot_judge(client, provider, given):
+    provider.replay = replayed(200, {"data": [{"embedding": [1.0], "index": 0}]})
     for _ in range(2):
         client.create(**given)
     assert len(provider.requests) == 2
@@ -253,7 +264,7 @@ def test_the_provider_answers_each_time_what_the_cache_cannot_judge(client, prov
 
 @pytest.mark.parametrize("given", [[], ["a", 1], None, "", 7, {"a": 1}], ids=str)
 def test_the_provider_refuses_what_it_refuses_without_a_cache(client, provider, given):
-    provider.failure = (400, {})
+    provider.fail(400, "as you wished")
     with pytest.raises(openai.BadRequestError, match="as you wished"):
         client.create(given)
 
@@ -271,27 +282,25 @@ async def _maybe(answer):
 
 
 def test_errors_of_the_provider_pass_unchanged_and_nothing_of_them_is_kept(client, provider):
-    provider.failure = (429, {"retry-after": "7", "x-ratelimit-remaining-tokens": "0"})
+    provider.limit("7")
     with pytest.raises(openai.RateLimitError) as raised:
         client.create(["a", "b"])
     assert raised.value.response.headers["retry-after"] == "7"
-    provider.failure = None
+    provider.calm()
     assert same(rows(client.create(["a", "b"])), np.array([vector("a"), vector("b")]))
 
 
 def test_a_server_that_numbers_nothing_is_taken_by_position(client, provider):
-    provider.numbered = False
+
+    def unnumbered(body):
+        return {**body, "data": [{**row, "index": 0} for row in body["data"]]}
+
+    provider.twist = unnumbered
     assert same(rows(client.create(["a", "b"])), np.array([vector("a"), vector("b")]))
 
 
-def test_too_few_vectors_are_an_error_and_not_somebody_elses(client, provider, monkeypatch):
-    answer = type(provider).answer
-
-    def short(self, *asked):
-        whole = answer(self, *asked)
-        return {**whole, "data": whole["data"][:-1]}
-
-    monkeypatch.setattr(type(provider), "answer", short)
+def test_too_few_vectors_are_an_error_and_not_somebody_elses(client, provider):
+    provider.twist = lambda body: {**body, "data": body["data"][:-1]}
     with pytest.raises(LoaderError, match="1 vectors"):
         client.create(["a", "b"])
 
@@ -331,15 +340,15 @@ def test_with_options_keeps_the_cache_and_its_options(client, provider):
 
 def test_a_key_that_is_refused_is_refused_to_its_own_client_only(kind, cache, monkeypatch):
     """Two customers' clients want the same text at once; the one with the bad key asked first."""
-    flights, admit = cache._tiers.engine.flights._flights, Server._admit
+    flights, admit = cache._tiers.engine.flights._flights, Provider._admit
 
     def slowly(self, request, **given):
         if request.header("authorization") == "Bearer sk-bad":
             until(lambda: any(flight._waiters for flight in list(flights.values())))
         return admit(self, request, **given)
 
-    monkeypatch.setattr(Server, "_admit", slowly)
-    with Server() as server:
+    monkeypatch.setattr(Provider, "_admit", slowly)
+    with Provider() as server:
 
         def ask(number):
             key, headers = KEY if number else "sk-bad", {"connection": "close"}
@@ -367,12 +376,12 @@ def test_the_client_it_was_made_from_stays_as_it_is(client, provider):
 
 def test_azure_s_deployment_and_version_are_part_of_the_key(kind, provider, cache):
     make = {"sync": openai.AzureOpenAI, "async": openai.AsyncAzureOpenAI}[kind]
-    root = provider.base_url.removesuffix("/v1")
+    root = provider.root
 
     def ask(**options):
         bare = make(
             azure_endpoint=root,
-            api_key="k",
+            api_key=KEY,
             default_headers={"connection": "close"},
             **{"api_version": "2024-06-01", **options},
         )
@@ -391,7 +400,7 @@ def test_azure_s_deployment_and_version_are_part_of_the_key(kind, provider, cach
         ask()
         ask(api_version="2024-10-21")
         ask(azure_deployment="mine")
-    assert [asked["path"] for asked in provider.requests] == [
+    assert [request.target for request in provider.requests] == [
         f"/openai/deployments/{M}/embeddings?api-version=2024-06-01",
         f"/openai/deployments/{M}/embeddings?api-version=2024-10-21",
         "/openai/deployments/mine/embeddings?api-version=2024-06-01",
@@ -401,7 +410,7 @@ def test_azure_s_deployment_and_version_are_part_of_the_key(kind, provider, cach
 def test_what_was_paid_for_is_there_in_another_cache_on_the_store(kind, provider, make, shared):
     for _ in range(2):
         cache = make("sync", shared).thing
-        client = Client(kind, provider.base_url, cache, default_headers={"connection": "close"})
+        client = Client(kind, provider.url, cache, default_headers={"connection": "close"})
         assert same(rows(client.create("a"))[0], vector("a"))
         client.close()
         cache.close()
@@ -409,12 +418,12 @@ def test_what_was_paid_for_is_there_in_another_cache_on_the_store(kind, provider
 
 
 def test_threads_that_ask_for_the_same_pay_once_and_are_told_what_they_spent(provider, cache):
-    client = cached(openai.OpenAI(api_key="k", base_url=provider.base_url), cache)
+    client = cached(openai.OpenAI(api_key=KEY, base_url=provider.url), cache)
     answers = in_threads(8, lambda n: client.embeddings.create(input=["x y z", f"t{n}"], model=M))
     client.close()
     assert provider.times["x y z"] == 1
     spent = sum(answer.usage.total_tokens for answer in answers)
-    assert spent == sum(len(text.split()) * n for text, n in provider.times.items())
+    assert spent == sum(tokens(text) * n for text, n in provider.times.items())
 
 
 DATA = Path(os.environ.get("NEARCACHE_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -427,7 +436,7 @@ def test_what_openai_really_answered_comes_back_to_the_bit(client, provider, pat
     yaml = pytest.importorskip("yaml")
     for exchange in yaml.safe_load(path.read_text("utf-8"))["interactions"]:
         asked, response = exchange["request"]["parsed_body"], exchange["response"]
-        provider.recorded = response["status"]["code"], response["parsed_body"]
+        provider.replay = replayed(response["status"]["code"], response["parsed_body"])
         del asked["encoding_format"]  # the SDK's own choice
         before = len(provider.requests)
         if response["status"]["code"] != 200:
@@ -442,6 +451,12 @@ def test_what_openai_really_answered_comes_back_to_the_bit(client, provider, pat
         assert [item.to_dict() for item in warm.data] == [item.to_dict() for item in bare.data]
 
 
+def replayed(status, body):
+    """What answers this, whatever is asked."""
+    data = json.dumps(body).encode()
+    return lambda _request: Answer(status, data, {"content-type": "application/json"})
+
+
 def test_what_is_no_client_or_no_cache_is_refused(cache):
     with pytest.raises(ConfigError, match="client is an OpenAI"):
         cached(object(), cache)
@@ -452,7 +467,7 @@ def test_what_is_no_client_or_no_cache_is_refused(cache):
 def test_a_key_shows_no_header(provider, tmp_path):
     path = tmp_path / "embeddings.db"
     with EmbeddingCache(f"sqlite:///{path}") as cache:
-        client = cached(openai.OpenAI(api_key="sk-secret", base_url=provider.base_url), cache)
+        client = cached(openai.OpenAI(api_key="sk-secret", base_url=provider.url), cache)
         client.embeddings.create(input="a", model=M, extra_headers={"x-key": "another secret"})
         client.close()
     assert b"secret" not in path.read_bytes()

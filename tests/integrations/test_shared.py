@@ -162,6 +162,57 @@ def test_what_fails_for_one_is_asked_for_again_by_another_who_waited(make, face,
     np.testing.assert_allclose(rows, vectors(["a", "b", "a"]), atol=0.01)
 
 
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_what_is_forgotten_while_it_is_asked_for_again_stays_forgotten(make, face):
+    cache = make("sync").thing
+    refused = Waited(cache)
+
+    def forgetting(texts):
+        cache.invalidate("a", MODEL)
+        return vectors(texts)
+
+    async def awaited(texts):
+        return await asyncio.to_thread(forgetting, texts)
+
+    def ask(number):
+        embedding = Embedding(cache)
+        if number:
+            until(lambda: refused._flights)
+        if face == "sync":
+            return embedding.rows(["a", "b"], MODEL, forgetting if number else refused)
+        call = awaited if number else refused.awaited
+        return asyncio.run(embedding.arows(["a", "b"], MODEL, call))
+
+    error, rows = in_threads(2, ask)
+    assert isinstance(error, PermissionError)
+    assert same(rows, vectors(["a", "b"]))
+    assert cache.get("a", MODEL) is None
+    assert same(cache.get("b", MODEL), vectors(["b"])[0])
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_who_always_waits_for_those_who_fail_asks_apart_in_the_end(make, face, monkeypatch):
+    cache, others, tries = make("sync").thing, Embedding(make("sync").thing), []
+
+    def refused(*_):
+        tries.append(1)
+        return others.rows(["a"], MODEL, lambda _texts: 1 / 0)  # with an error of another's
+
+    async def awaited(*_):
+        return refused()
+
+    embedding = Embedding(cache)
+    monkeypatch.setattr(embedding.blocking, "get_or_load_batch", refused)
+    monkeypatch.setattr(embedding.awaiting, "get_or_load_batch", awaited)
+    if face == "sync":
+        rows = embedding.rows(["a"], MODEL, Model())
+    else:
+        rows = asyncio.run(embedding.arows(["a"], MODEL, Model()))
+    assert same(rows, vectors(["a"]))
+    assert len(tries) > 1
+    assert cache.get("a", MODEL) is None  # it was loaded under no lease
+
+
 def test_what_fails_for_one_fails_for_those_who_would_have_asked_the_same(cache):
     refused, embedding = Waited(cache), Embedding(cache)
     calls = []

@@ -6,14 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import unquote
 
 import typer
 
 if TYPE_CHECKING:
+    from nearcache.metrics.prices import Prices
     from nearcache.stores.base import Store
 
-__all__ = ["AsJson", "Namespace", "StoreUrl", "failing_well", "opened", "print_json", "unescaped"]
+__all__ = [
+    "AsJson",
+    "Namespace",
+    "PriceFile",
+    "StoreUrl",
+    "failing_well",
+    "opened",
+    "prices_of",
+    "print_json",
+    "unescaped",
+]
 
 _WRONG_USAGE, _INTERRUPTED = 2, 130
 
@@ -26,7 +36,21 @@ StoreUrl = Annotated[
         help="The store, e.g. redis://host or sqlite:///cache.db",
     ),
 ]
-Namespace = Annotated[str | None, typer.Option("--namespace", help="The namespace in the store.")]
+Namespace = Annotated[
+    str | None,
+    typer.Option("--namespace", metavar="NAME", help="One namespace. Default: all of them."),
+]
+PriceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices",
+        metavar="FILE",
+        dir_okay=False,
+        envvar="NEARCACHE_PRICES",
+        show_envvar=True,
+        help="A TOML file of what values cost to load, to say what was saved in money.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -52,25 +76,37 @@ def failing_well(command: str) -> Iterator[None]:
 
 @contextmanager
 def opened(url: str | None, *, makes: bool = False) -> "Iterator[Store]":
-    """Open the store that a user named, and close it; only who ``makes`` makes a SQLite file."""
+    """Open the store that a user named, and close it; only who ``makes`` makes a SQLite file.
+
+    Raises: ConfigError, StoreUnavailable.
+    """
     from nearcache.engine.build import open_store
     from nearcache.errors import ConfigError, StoreUnavailable
     from nearcache.options import Options
 
     if not url:
-        msg = "name a store with --store, or in the environment variable NEARCACHE_STORE"
+        msg = "Which store? Give --store URL, or set NEARCACHE_STORE."
         raise ConfigError(msg)
-    store, _ = open_store(url, Options())
+    store, _ = open_store(url, Options(report=0))
     assert store is not None, "a URL names one"
     try:
-        if not makes and store.address.startswith("sqlite:///"):
-            path = Path(unquote(url.partition("://")[2].partition("?")[0])[1:])
-            if not path.is_file():
-                msg = f"there is no file {path}"
-                raise StoreUnavailable(msg)
+        scheme, _, path = store.address.partition(":///")
+        if scheme.startswith("memory"):
+            msg = "memory:// is this process alone; name a store that the others use, too."
+            raise ConfigError(msg)
+        if scheme == "sqlite" and not makes and not Path(path).is_file():
+            msg = f"There is no file {path}: no cache has used it yet, or the URL is another."
+            raise StoreUnavailable(msg)
         yield store
     finally:
         store.close()
+
+
+def prices_of(file: Path | None) -> "Prices | None":
+    """Read a price file, if one was given. Raises: ConfigError."""
+    from nearcache.metrics.prices import Prices
+
+    return None if file is None else Prices.from_file(file)
 
 
 def print_json(document: Any) -> None:

@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-from nearcache.cli.listening import check_tls, shown_url
-from nearcache.cli.target import WRONG_USAGE, Namespace, StoreUrl, open_target
+from nearcache.cli.asking import Namespace, PriceFile, StoreUrl, failing_well, opened, prices_of
+from nearcache.cli.listening import needing, say, shown_url, tls_of, warn_of_plain
 
 __all__ = ["dashboard"]
 
 
 def dashboard(
     *,
-    store: StoreUrl = "",
+    store: StoreUrl = None,
     namespace: Namespace = None,
+    prices: PriceFile = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
@@ -53,58 +54,31 @@ def dashboard(
     The first line on standard output is its URL. Only this machine reaches it, and it only shows,
     unless told otherwise.
     """
-    # Here, not above: --help need not wait for them.
-    from nearcache.errors import CacheError, ConfigError
-
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
     )
-    try:
-        try:
+    with failing_well("dashboard"):
+        with needing("dashboard"):  # here, not above: --help need not wait for them
             from nearcache.dashboard import Access, StoreSource, make_app
-            from nearcache.dashboard.access import is_loopback
             from nearcache.dashboard.listening import listen
-            from nearcache.dashboard.run import run
-        except ImportError as error:
-            raise ConfigError(
-                f"the dashboard needs {error.name or 'a package'}, which is not installed: "
-                "pip install 'nearcache[dashboard]'"
-            ) from error
-        check_tls(tls_certificate, tls_key)
+            from nearcache.dashboard.serving import serve
+        tls = tls_of(tls_certificate, tls_key)
         access = Access(
             host=host,
             token=token or None,
             names=allow_host or [],
             writes=allow_writes,
-            secure=tls_certificate is not None,
+            secure=tls is not None,
         )
-        with open_target(store) as opened, listen(host, port) as door:
-            app = make_app(StoreSource(opened, namespace=namespace), access)
-            scheme = "http" if tls_certificate is None else "https"
-            if scheme == "http" and not is_loopback(host):
-                logging.getLogger("nearcache").warning(
-                    "the token and the figures reach %s unencrypted: give --tls-certificate and "
-                    "--tls-key, or put the dashboard behind something that speaks TLS",
-                    host,
-                )
-            url = shown_url(scheme, door.getsockname()) + "/"
+        table = prices_of(prices)
+        with opened(store) as place, listen(host, port) as door:
+            app = make_app(StoreSource(place, namespace=namespace, prices=table), access)
+            warn_of_plain(host, tls, "the token and the figures", "the dashboard")
+            url = shown_url(door, tls) + "/"
 
             def started() -> None:
-                typer.echo(url)
-                sys.stdout.flush()
+                say(url)
                 if open_browser:
                     typer.launch(url)
 
-            run(
-                app,
-                door,
-                certificate=None if tls_certificate is None else str(tls_certificate),
-                private_key=None if tls_key is None else str(tls_key),
-                started=started,
-            )
-    except ConfigError as error:
-        typer.echo(f"nearcache dashboard: {error}", err=True)
-        raise typer.Exit(WRONG_USAGE) from None
-    except (CacheError, OSError) as error:
-        typer.echo(f"nearcache dashboard: {error}", err=True)
-        raise typer.Exit(1) from None
+            serve(app, door, tls=tls, started=started)

@@ -101,7 +101,9 @@ def _ask(space: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         _refuse("--all forgets the whole namespace: give --yes where nobody can be asked")
-    if not typer.confirm(f"Forget everything in the namespace {space!r}?", err=True):
+    # not typer's own: Ctrl-C would end it as if the answer were no
+    typer.echo(f"Forget everything in the namespace {space!r}? [y/N]: ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         typer.echo("Nothing was forgotten.", err=True)
         raise typer.Exit(1)
 

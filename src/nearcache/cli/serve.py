@@ -1,13 +1,15 @@
 """``nearcache serve``: a caching proxy before a provider of embeddings, for any language."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearcache.cli.listening import check_tls, shown_url
+from nearcache.cli.asking import failing_well
+from nearcache.cli.listening import needing, say, shown_url, tls_of, warn_of_plain
 
 if TYPE_CHECKING:
     from nearcache.dashboard.access import Access
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _MEBIBYTE = 2**20
-_WRONG_USAGE = 2
 
 
 def serve(
@@ -145,21 +146,15 @@ def serve(
 
     The first line on standard output is the URL that it listens on.
     """
-    # Here, not above: --help need not wait for them.
-    import os
-
-    from nearcache.errors import CacheError, ConfigError
-
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    try:
-        try:
-            from nearcache.proxy.run import listen, run
+    with failing_well("serve"):
+        with needing("proxy"):  # here, not above: --help need not wait for them
+            from nearcache.dashboard.listening import listen
+            from nearcache.proxy.run import run
             from nearcache.proxy.settings import Settings
-        except ImportError as error:
-            raise ConfigError(_missing(error)) from error
-        check_tls(tls_certificate, tls_key)
+        tls = tls_of(tls_certificate, tls_key)
         settings = Settings(
             upstream=upstream,
             store=store or None,
@@ -178,47 +173,17 @@ def serve(
             timeout=timeout,
             ignore_headers=ignore_header or [],
             only_embeddings=only_embeddings,
-            ui=_access(ui, host, ui_token, ui_host, secure=tls_certificate is not None),
+            ui=_access(ui, host, ui_token, ui_host, secure=tls is not None),
         )
         with listen(host, port) as door:
-            scheme = "http" if tls_certificate is None else "https"
-            _warn_of_plain(host, scheme)
-
-            def started() -> None:
-                typer.echo(shown_url(scheme, door.getsockname()))
-                sys.stdout.flush()
-
-            run(
-                settings,
-                door,
-                grace=grace,
-                certificate=_text(tls_certificate),
-                private_key=_text(tls_key),
-                started=started,
-            )
-    except ConfigError as error:
-        typer.echo(f"nearcache serve: {error}", err=True)
-        raise typer.Exit(_WRONG_USAGE) from None
-    except (CacheError, OSError) as error:
-        typer.echo(f"nearcache serve: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _missing(error: ImportError) -> str:
-    name = error.name or "a package"
-    return f"the proxy needs {name}, which is not installed: pip install 'nearcache[proxy]'"
-
-
-def _warn_of_plain(host: str, scheme: str) -> None:
-    """Warn where callers' keys would travel in the clear."""
-    from nearcache.dashboard.access import is_loopback
-
-    if scheme == "http" and not is_loopback(host):
-        logging.getLogger("nearcache").warning(
-            "callers' keys reach %s unencrypted: give --tls-certificate and --tls-key, or put the "
-            "proxy behind something that speaks TLS",
-            host,
-        )
+            warn_of_plain(host, tls, "callers' keys", "the proxy")
+            if ui is None and settings.ui is None:
+                logging.getLogger("nearcache").info(
+                    "no dashboard at /ui: set NEARCACHE_UI_TOKEN, or give --ui to show it to "
+                    "everybody"
+                )
+            url = shown_url(door, tls)
+            run(settings, door, grace=grace, tls=tls, started=lambda: say(url))
 
 
 def _access(
@@ -232,15 +197,6 @@ def _access(
     """
     from nearcache.dashboard.access import Access
 
-    if wanted is False:
-        return None
-    if wanted is None and not token:
-        logging.getLogger("nearcache").info(
-            "no dashboard at /ui: set NEARCACHE_UI_TOKEN, or give --ui to show it to everybody"
-        )
+    if wanted is False or (wanted is None and not token):
         return None
     return Access(host=host, token=token or None, names=names or [], secure=secure)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

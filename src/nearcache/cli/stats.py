@@ -1,23 +1,26 @@
 """``nearcache stats``: what all workers of a store did, as they said last."""
 
-import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from nearcache.cli.target import (
-    WRONG_USAGE,
+from nearcache.cli.asking import (
     AsJson,
     Namespace,
+    PriceFile,
     StoreUrl,
-    open_target,
-    refuse,
+    failing_well,
+    opened,
+    prices_of,
+    print_json,
 )
 
 if TYPE_CHECKING:
+    from nearcache.metrics.prices import Prices
     from nearcache.metrics.report import Report
     from nearcache.stores.base import Store
 
@@ -26,8 +29,9 @@ __all__ = ["stats", "whole"]
 
 def stats(
     *,
-    store: StoreUrl = "",
+    store: StoreUrl = None,
     namespace: Namespace = None,
+    prices: PriceFile = None,
     as_json: AsJson = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Say it again and again, until Ctrl-C.")
@@ -37,42 +41,51 @@ def stats(
     ] = 2.0,
 ) -> None:
     """Say what all processes that share a store did: hits by tier, what was saved, who is well."""
+    from nearcache.errors import ConfigError
     from nearcache.metrics.report import read
 
-    if as_json and watch:
-        sentence = "--json prints one document, --watch many: leave one of them out."
-        raise refuse(sentence, WRONG_USAGE)
     console = Console(highlight=False, soft_wrap=False)
-    with open_target(store) as opened:
-        if as_json:
-            typer.echo(json.dumps(read(opened, namespace).to_dict(), indent=2))
-            return
-        if not watch:
-            console.print(_frame(opened, namespace, console))
-            return
-        try:
-            while True:
-                frame = _frame(opened, namespace, console)
-                if console.is_terminal and not console.is_dumb_terminal:
-                    console.clear()
-                console.print(frame)
-                time.sleep(every)  # until the next frame; Ctrl-C ends it
-        except KeyboardInterrupt:  # the way to end it
-            return
+    with failing_well("stats"):
+        if as_json and watch:
+            msg = "--json prints one document, --watch many: leave one of them out."
+            raise ConfigError(msg)
+        table = prices_of(prices)
+        with opened(store) as place:
+            if as_json:
+                print_json(read(place, namespace).to_dict(table))
+            elif watch:
+                _watch(place, namespace, table, console, every)
+            else:
+                console.print(_frame(place, namespace, table, console))
 
 
-def _frame(store: "Store", namespace: str | None, console: Console) -> RenderableType:
+def _watch(
+    store: "Store", namespace: str | None, prices: "Prices | None", console: Console, every: float
+) -> None:
+    """Print the report again and again; Ctrl-C is the way to end it."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            frame = _frame(store, namespace, prices, console)
+            if console.is_terminal and not console.is_dumb_terminal:
+                console.clear()
+            console.print(frame)
+            time.sleep(every)  # until the next frame
+
+
+def _frame(
+    store: "Store", namespace: str | None, prices: "Prices | None", console: Console
+) -> RenderableType:
     from nearcache.cli.workers import nobody
     from nearcache.metrics.report import read
 
     report = read(store, namespace)
     if report.workers:
-        return whole(report, width=console.width)
+        return whole(report, width=console.width, prices=prices)
     others = () if namespace is None else [cache.namespace for cache in read(store).caches]
     return Text("\n".join(nobody(report, sorted(set(others)))))
 
 
-def whole(report: "Report", *, width: int = 80) -> RenderableType:
+def whole(report: "Report", *, width: int = 80, prices: "Prices | None" = None) -> RenderableType:
     """Return everything a report says."""
     from nearcache.cli import workers
 
@@ -80,6 +93,7 @@ def whole(report: "Report", *, width: int = 80) -> RenderableType:
         workers.headline(report),
         Text(),
         workers.caches(report, width=width),
+        *workers.money(report, prices),
         Text(),
         workers.latencies(report, width=width),
         Text(),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearcache.cli.target import Namespace, StoreUrl, open_target
+from nearcache.cli.asking import Namespace, StoreUrl, failing_well, opened
 
 if TYPE_CHECKING:
     from nearcache.cli.top_screen import Screen
@@ -19,7 +19,7 @@ _LOOK = 0.2  # seconds between two looks at keyboard, size and reader
 
 def top(
     *,
-    store: StoreUrl = "",
+    store: StoreUrl = None,
     namespace: Namespace = None,
     every: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.1, help="How often the store is asked.")
@@ -31,9 +31,9 @@ def top(
     from nearcache.cli.top_screen import Screen
 
     console = Console(highlight=False)
-    with open_target(store) as opened:
-        screen = Screen(opened.address, namespace)
-        reader = _Reader(opened, namespace, every, screen)
+    with failing_well("top"), opened(store) as place:
+        screen = Screen(place.address, namespace)
+        reader = _Reader(place, namespace, every, screen)
         if not console.is_terminal or console.is_dumb_terminal:
             reader.ask()
             console.print(screen.drawn(console.width, None, plain=_is_plain(console.encoding)))

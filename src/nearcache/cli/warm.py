@@ -183,8 +183,9 @@ class _Work:
         if self.bad_lines > _MOST_SHOWN:
             typer.echo(f"and {self.bad_lines - _MOST_SHOWN:,} lines more", err=True)
         if self.without:
+            which = "1 text has" if self.without == 1 else f"{self.without:,} texts have"
             typer.echo(
-                f"{self.without:,} texts have no vector (the first is line {self.first_without:,}):"
+                f"{which} no vector (the first is line {self.first_without:,}):"
                 " give --upstream to have them embedded.",
                 err=True,
             )

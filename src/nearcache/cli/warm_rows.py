@@ -145,7 +145,10 @@ def _npz(file: Path) -> Iterator[Row]:
         with np.load(file, allow_pickle=False) as arrays:
             texts = next((arrays[name] for name in _TEXTS if name in arrays), None)
             vectors = next((arrays[name] for name in _VECTORS if name in arrays), None)
-    except (ValueError, OSError, EOFError, KeyError) as error:
+    except ValueError as error:  # whose words are how to load what is not to be trusted
+        msg = f"{file} is no NPZ file, or its arrays hold objects: save texts as strings"
+        raise ConfigError(msg) from error
+    except (OSError, EOFError, KeyError) as error:
         msg = f"{file} is no NPZ file with arrays of texts and vectors: {error}"
         raise ConfigError(msg) from error
     except Exception as error:  # zipfile's own

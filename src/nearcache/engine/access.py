@@ -412,7 +412,7 @@ class Access:
             await self._let_deliver(io)
             await self._try(io)
         if self.undelivered:
-            self.say("undelivered", "invalidations that never reached the store: %d", self.undelivered)
+            self.say("undelivered", "invalidations never delivered: %d", self.undelivered)
 
     async def _let_deliver(self, io: IO) -> None:
         """Let who delivers just now come to an end, if it is near."""

@@ -194,6 +194,9 @@ class _Call(Generator):
         return noting_awaited if inspect.iscoroutinefunction(call) else noting
 
 
+_TRIES = 2  # each may have to wait for a call of somebody else that fails
+
+
 class Embedding:
     """A cache before an embedder; every request may bring a call of its own.
 
@@ -237,15 +240,14 @@ class Embedding:
         if rows is not None:
             return rows
         texts, loader = check_texts(texts), self._loader(call, asker)
-        try:
-            return self.blocking.get_or_load_batch(texts, model, loader)
-        except Exception as error:
-            if not loader.heard(error):
-                raise
+        for _ in range(_TRIES):
+            try:
+                return self.blocking.get_or_load_batch(texts, model, loader)
+            except Exception as error:
+                if not loader.heard(error):
+                    raise
         with self._apart() as apart:
-            rows = apart.get_or_load_batch(texts, model, loader)
-        self.blocking.put_batch(texts, rows, model)
-        return self._as_kept(rows)
+            return self._as_kept(apart.get_or_load_batch(texts, model, loader))
 
     async def arows(
         self, texts: Sequence[str], model: EmbeddingModel, call: BatchCall, asker: object = None
@@ -255,18 +257,25 @@ class Embedding:
         if rows is not None:
             return rows
         texts, loader = check_texts(texts), self._loader(call, asker)
-        try:
-            return await self.awaiting.get_or_load_batch(texts, model, loader)
-        except Exception as error:
-            if not loader.heard(error):
-                raise
+        for _ in range(_TRIES):
+            try:
+                return await self.awaiting.get_or_load_batch(texts, model, loader)
+            except Exception as error:
+                if not loader.heard(error):
+                    raise
         async with self._apart().as_async() as apart:
-            rows = await apart.get_or_load_batch(texts, model, loader)
-        await self.awaiting.put_batch(texts, rows, model)
-        return self._as_kept(rows)
+            return self._as_kept(await apart.get_or_load_batch(texts, model, loader))
 
     def _apart(self) -> EmbeddingCache:
-        """Return a cache that keeps nothing, and where nobody else asks."""
+        """Return a cache that keeps nothing, and where nobody else asks.
+
+        Nor is what it gave put into the other one afterwards::
+
+            us                              another process
+            load v, apart
+                                            forget
+            put v: forgotten, and back
+        """
         options = Options(max_batch=self.blocking.options.max_batch)
         return EmbeddingCache(namespace="apart", max_entries=0, options=options)
 

@@ -293,8 +293,7 @@ class CachedDocumentEmbedder(_Cached):
             try:
                 rows = self._embedding.rows(work.left, model, call)
             except _NotEmbedded as failure:
-                kept = work.without(failure)
-                self._embedding.blocking.put_batch(list(kept), list(kept.values()), model)
+                work.leave_out(failure)
             else:
                 work.finish(rows)
         return work.answer()
@@ -318,9 +317,7 @@ class CachedDocumentEmbedder(_Cached):
             try:
                 rows = await self._embedding.arows(work.left, model, chosen)
             except _NotEmbedded as failure:
-                kept = work.without(failure)
-                cache = self._embedding.awaiting
-                await cache.put_batch(list(kept), list(kept.values()), model)
+                work.leave_out(failure)
             else:
                 work.finish(rows)
         return work.answer()
@@ -337,7 +334,6 @@ class _Work:
         self._documents = documents
         self._texts = [_text_of(document, fields) for document in documents]
         self._vectors: dict[str, Any] = {}
-        self._failed: set[str] = set()
         self.meta: dict[str, Any] = {}
         self.left = list(dict.fromkeys(self._texts))
         self.done = not documents
@@ -360,16 +356,24 @@ class _Work:
             raise _NotEmbedded(failed, pairs)
         return vectors
 
-    def without(self, failure: _NotEmbedded) -> dict[str, Any]:
-        """Leave out what was not embedded; return what was embedded with it, to be kept."""
-        self._failed |= failure.texts
+    def leave_out(self, failure: _NotEmbedded) -> None:
+        """Leave out what was not embedded.
+
+        What was embedded with it is asked for again, to be kept, and stands in where that fails.
+        It cannot simply be put::
+
+            us                              another process
+            embed a (and b: failed)
+                                            forget a
+            put a: forgotten, and back
+        """
+        self._vectors.update(failure.vectors)
         self.left = [text for text in self.left if text not in failure.texts]
         self.done = not self.left
-        return failure.vectors
 
     def finish(self, rows: np.ndarray[Any, Any]) -> None:
         """Take the vectors of what was left."""
-        self._vectors = dict(zip(self.left, rows.tolist(), strict=True))
+        self._vectors.update(zip(self.left, rows.tolist(), strict=True))
         self.done = True
 
     def answer(self) -> dict[str, Any]:

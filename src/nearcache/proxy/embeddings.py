@@ -61,6 +61,7 @@ _SIGNED = frozenset(
 )
 _MODEL = b"model:"
 _SLOWEST_BODY = 60.0  # seconds
+_TRIES = 2  # each may have to wait for a request of somebody else that is refused
 
 
 class Asked:
@@ -213,13 +214,13 @@ class Embeddings:
 
         Raises: Refused, Unusable.
         """
-        vectors: list[Any]
-        if refresh or not self._origins.is_known(asked.target.origin):
-            vectors = await self._direct(asked)
-        else:
-            vectors = [self._near(name) for name in asked.names]
-            if MISSING in vectors:
-                vectors = await self._loaded(asked)
+        if refresh:
+            await self._forget(asked)
+        vectors: list[Any] = [self._near(name) for name in asked.names]
+        if MISSING in vectors:
+            vectors = await self._loaded(asked)
+        if not self._origins.is_known(asked.target.origin):
+            await self._ask_least(asked)
         if not self._callers.is_let_in(asked.caller, asked.purpose):
             await self._proof(asked)
         elif self._callers.is_due(asked.caller, asked.purpose):
@@ -241,29 +242,40 @@ class Embeddings:
             await self._keep_model(asked, answer.model)
             return dict(zip(missing, answer.vectors, strict=True))
 
-        try:
-            return await self._cache.get_or_load_batch(asked.names, load)
-        except Refused as refused:
-            if refused.caller == asked.caller.name:
-                raise
-            # whom we share with, and waited for, was refused; we may not be
-            return await self._direct(asked)
-        except CacheError as error:
-            log.warning("answering without the cache: %s", error)
-            return await self._direct(asked)
+        for _ in range(_TRIES):
+            try:
+                return await self._cache.get_or_load_batch(asked.names, load)
+            except Refused as refused:
+                if refused.caller == asked.caller.name:
+                    raise
+                # whom we share with, and waited for, was refused; we may not be
+            except CacheError as error:
+                log.warning("answering without the cache: %s", error)
+                break
+        # it is not put afterwards: what was forgotten during the load would be back
+        answer = await load(list(inputs))
+        return [answer[name] for name in asked.names]
 
-    async def _direct(self, asked: Asked) -> list[bytes]:
-        """Return the vectors of all inputs from the provider, and keep them."""
-        inputs = dict(zip(asked.names, asked.call.inputs, strict=True))
-        answer = await self._ask(asked, list(inputs.values()))
-        asked.sent += len(inputs)
-        await self._keep_model(asked, answer.model)
-        vectors = dict(zip(inputs, answer.vectors, strict=True))
+    async def _forget(self, asked: Asked) -> None:
+        """Forget the vectors of all inputs, so that they are asked for anew.
+
+        Not the other way round, ask and then put: that would undo who forgets meanwhile.
+
+        Raises: Refused, Unusable.
+        """
+        if self._shared and not self._callers.is_let_in(asked.caller, asked.purpose):
+            await self._proof(asked)  # a stranger forgets nothing of others
         try:
-            await self._cache.put_batch(vectors)
+            await self._cache.invalidate_batch(asked.names)
         except CacheError as error:
-            log.warning("not kept: %s", error)
-        return [vectors[name] for name in asked.names]
+            log.warning("not forgotten: %s", error)
+
+    async def _ask_least(self, asked: Asked) -> None:
+        """Ask the provider for one input, to hear what else it says.
+
+        Raises: Refused, Unusable.
+        """
+        await self._ask(asked, [min(asked.call.inputs, key=len)])
 
     async def _ask(self, asked: Asked, inputs: Sequence[bytes]) -> Answer:
         """Ask the provider for vectors; what it says of the caller's key is noted."""
@@ -333,7 +345,7 @@ class Embeddings:
         if listed and await self._upstream.knows(asked.target, caller.headers):
             self._gate.accept(caller.name, asked.purpose, when)
         else:
-            await self._ask(asked, [min(asked.call.inputs, key=len)])
+            await self._ask_least(asked)
 
 
 async def _held(incoming: Incoming, most: int) -> bytes | None:

@@ -86,8 +86,10 @@ class Passage:
         self._heard = heard
         self._most = most
         self._begun = False
-        sent = [pair for pair in headers if pair[0] not in _OURS]
         names = {name for name, _ in scope["headers"]}
+        # RFC 9112, 6.3: of a length and chunks the chunks are right, and the length goes no further
+        ours = _OURS | {b"content-length"} if b"transfer-encoding" in names else _OURS
+        sent = [pair for pair in headers if pair[0] not in ours]
         has_body = incoming.read or names & {b"content-length", b"transfer-encoding"}
         self._request = httpx.Request(
             scope["method"],

@@ -54,7 +54,8 @@ def _from_file(path: Path) -> bytes:
             _make(path)
         secret = path.read_bytes().strip()
     except OSError as error:
-        raise ConfigError(f"the secret in {path} cannot be read or made: {error}") from error
+        why = error.strerror or error
+        raise ConfigError(f"the secret in {path} cannot be read or made: {why}") from error
     if len(secret) < _LEAST:
         raise ConfigError(
             f"the secret in {path} has {len(secret)} bytes; it needs {_LEAST}, chosen at random: "

@@ -67,6 +67,14 @@ TWO_LENGTHS = {
 }
 
 
+def test_of_a_length_and_chunks_the_chunks_are_passed_on(proxy, provider):
+    lines = ["POST /v1/echo HTTP/1.1", "content-length: 5", "transfer-encoding: chunked"]
+    answer = raw(proxy, head(*lines), b"3\r\nabc\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert provider.requests[-1].body == b"abc"
+    assert provider.requests[-1].header("content-length") is None
+
+
 @pytest.mark.parametrize("lines", TWO_LENGTHS.values(), ids=TWO_LENGTHS)
 def test_no_request_is_hidden_in_another(proxy, provider, lines):
     """Whatever it is taken for, the provider sees no request that the proxy did not see as one."""

@@ -108,6 +108,39 @@ def test_asked_to_end_it_finishes_what_is_under_way(serve, provider, key):
         assert proxy.wait() in (0, -signal.SIGTERM)
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_what_outlasts_its_end_is_told_so_in_openais_form(serve, provider, key, twice):
+    proxy = serve("--grace", "30" if twice else "0")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, provider.held():
+        asked = pool.submit(ask, proxy, body("under way"), key)
+        until(lambda: provider.inside)
+        proxy.terminate()
+        if twice:
+            until(lambda: refuses(proxy))
+            proxy.process.send_signal(signal.SIGINT)
+        answer = asked.result()
+    assert answer.status_code == 503
+    assert answer.json()["error"]["type"] == "server_error"
+    assert proxy.wait() == 0
+    assert "Traceback" not in proxy.log
+
+
+def test_an_answer_that_its_end_cuts_off_is_no_whole_one(serve, provider, key):
+    proxy = serve("--grace", "0")
+    with httpx.Client(trust_env=False, verify=False) as client, provider.held():
+        chat = {"model": MODEL, "messages": [], "stream": True}
+        headers = {"authorization": f"Bearer {key}"}
+        path = proxy.url + "/chat/completions"
+        with client.stream("POST", path, json=chat, headers=headers) as answer:
+            parts = answer.iter_raw()
+            assert b"Hel" in next(parts)
+            proxy.terminate()
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(parts)
+    assert proxy.wait() == 0
+    assert "Traceback" not in proxy.log
+
+
 def refuses(proxy: Proxy) -> bool:
     """Whether it takes no new work."""
     try:

@@ -4,10 +4,12 @@ import json
 import sqlite3
 from contextlib import nullcontext
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from embedders import until
 from nearcache import (
     EmbeddingCache,
     HotMemoryCache,
@@ -170,7 +172,7 @@ def test_what_is_shown_of_a_key_names_that_key_and_no_other(command, url):
             assert found["key"] == text
             assert key_of(text) == KEYS[found["value"]]
             assert document(command("invalidate", text, *at, "--json"))["was_there"] is True
-        assert not any(cache.get_batch(KEYS))
+        until(lambda: not any(cache.get_batch(KEYS)))  # the cache hears of it by its own link
 
 
 def test_a_string_is_taken_as_it_stands_when_asked(command, url):
@@ -307,6 +309,25 @@ def test_invalidate_asks_before_it_forgets_all(command, filled):
     assert "--yes" in result.stderr
 
 
+@pytest.mark.parametrize("answer,status", [("y\n", 0), ("n\n", 1), ("", 1), (None, 130)])
+def test_only_yes_forgets_all(command, filled, monkeypatch, answer, status):
+    class Terminal:
+        def isatty(self):
+            return True
+
+        def readline(self):
+            if answer is None:
+                raise KeyboardInterrupt
+            return answer
+
+    monkeypatch.setattr("nearcache.cli.invalidate.sys", SimpleNamespace(stdin=Terminal()))
+    result = command("invalidate", "--all", "--namespace", "values", "--store", filled)
+    assert result.exit_code == status
+    assert "namespace 'values'? [y/N]" in result.stderr
+    with NearCache(filled, namespace="values") as values:
+        assert values.contains("user:1") is (status != 0)
+
+
 @pytest.mark.parametrize("words", [(), ("a", "--tag", "b"), ("--text", "x"), ("key",)])
 def test_invalidate_refuses_what_names_nothing_or_two_things(command, filled, words):
     assert command("invalidate", *words, "--store", filled).exit_code == 2
@@ -320,6 +341,7 @@ COMMANDS = [
     ("get", "k", "--namespace", "n"),
     ("invalidate", "k", "--namespace", "n"),
     ("advise",),
+    ("stats",),
 ]
 
 
@@ -334,9 +356,9 @@ def test_a_store_that_is_not_there_is_one_sentence(command, tmp_path, words):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize("words", [*COMMANDS, ("top",), ("dashboard", "--port", "0")])
 def test_no_store_and_a_wrong_one_are_wrong_usage(command, words):
-    for more in ((), ("--store", "mongo://x"), ("--store", "nonsense")):
+    for more in ((), ("--store", "mongo://x"), ("--store", "nonsense"), ("--store", "memory://")):
         result = command(*words, *more)
         assert result.exit_code == 2, result.output
         assert result.stderr.count("\n") == 1

@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from nearcache.proxy.upstream import Refused
 from nearcache.testing import ManualClock
 from provider import KEY, MODEL, OTHER_KEY
 from provider_wire import Answer
@@ -326,6 +327,47 @@ def test_a_caller_may_read_through(proxy, provider, control, times):
     assert provider.times["a"] == 2
     assert answer.headers.get("x-nearcache") == ("hit=0 miss=1" if times else None)
     assert counts(client.ask({**ONE, "input": "a"})) == (1, 0)
+
+
+def test_a_stranger_who_reads_through_forgets_nothing_of_others(proxy, provider):
+    client = proxy(share=True)
+    client.ask(ONE)
+    assert client.ask(ONE, "sk-wrong", cache_control="no-cache").status_code == 401
+    assert counts(client.ask(ONE)) == (3, 0)
+    assert counts(client.ask(ONE, OTHER_KEY, cache_control="no-cache")) == (1, 2)
+    assert counts(client.ask(ONE)) == (3, 0)
+
+
+@pytest.mark.parametrize("who", ["reads through", "waits for a wrong key", "comes from a new page"])
+def test_what_is_forgotten_while_the_provider_is_asked_stays_forgotten(proxy, provider, who):
+    client = proxy(share=True)
+    if who != "waits for a wrong key":
+        client.ask(ONE)
+
+    def twist(body):
+        client.proxy.cache.as_sync().clear()
+        return body
+
+    provider.twist = twist
+    if who == "waits for a wrong key":
+        _, answer = client.crowd((ONE, "sk-wrong"), (ONE, KEY))
+    elif who == "reads through":
+        answer = client.ask(ONE, cache_control="no-cache")
+    else:
+        answer = client.ask(ONE, origin="https://a.example")
+    assert embeddings(answer)
+    provider.twist = None
+    assert counts(client.ask(ONE)) == (1, 2)
+
+
+def test_who_is_always_behind_others_who_are_refused_is_answered(proxy, provider, monkeypatch):
+    client = proxy(share=True)
+
+    async def refused(*_):
+        raise Refused(401, [], b"", caller=b"another")
+
+    monkeypatch.setattr(client.proxy.cache, "get_or_load_batch", refused)
+    assert counts(client.ask(ONE)) == (1, 2)
 
 
 def test_a_store_that_fails_is_a_miss(proxy, provider):
