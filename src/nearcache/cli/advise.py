@@ -59,7 +59,7 @@ def advise(
     """Say what other sizes and policies would hit, and what they would spare.
 
     From a key log or a trace every choice is played on a near tier of nearcache's. From a store it
-    is estimated from what its running workers report, for LRU.
+    is what its running workers found out on miniatures of theirs.
     """
     with failing_well("advise"):
         advice = _advice(store, namespace, log, trace, column, dtype, entries, policy, ttl)

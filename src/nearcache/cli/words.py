@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import isnan
 
-__all__ = ["ago", "duration", "long_duration", "share", "size", "sparkline"]
+__all__ = ["ago", "amount", "duration", "long_duration", "share", "size", "sparkline"]
 
 _BLOCKS, _PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
 
@@ -48,6 +48,12 @@ def long_duration(seconds: float) -> str:
 def ago(seconds: float) -> str:
     """Return how long ago something was."""
     return "now" if seconds < 1 else f"{long_duration(int(seconds))} ago"
+
+
+def amount(money: float, currency: str) -> str:
+    """Return an amount of money; of a small one the first two digits."""
+    shown = f"{money:,.2f}" if money >= 0.995 or not money else f"{money:.2g}"
+    return f"{shown} {currency}".rstrip()
 
 
 def size(count: float | None) -> str:

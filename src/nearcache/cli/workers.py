@@ -8,14 +8,25 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from nearcache.cli.words import ago, duration, long_duration, share, size
+from nearcache.cli.words import ago, amount, duration, long_duration, share, size
 from nearcache.metrics.workers import BREAKERS
 
 if TYPE_CHECKING:
+    from nearcache.metrics.prices import Prices
     from nearcache.metrics.report import CacheReport, Report, Worker
     from nearcache.stats import Stats
 
-__all__ = ["asked", "caches", "empty", "headline", "latencies", "nobody", "trouble", "workers"]
+__all__ = [
+    "asked",
+    "caches",
+    "empty",
+    "headline",
+    "latencies",
+    "money",
+    "nobody",
+    "trouble",
+    "workers",
+]
 
 NAMED_LATENCIES = {
     "near": "near hit",
@@ -78,6 +89,22 @@ def _add_cache(grid: Table, label: Text, stats: "Stats", *, wide: bool, tiers: b
         saved = stats.saved_seconds
         row += [f"{stats.saved_loads:,}", duration(saved) if saved < 1 else long_duration(saved)]
     grid.add_row(*row)
+
+
+def money(report: "Report", prices: "Prices | None") -> list[Text]:
+    """Return a line on what was saved and spent; none where nothing has a price."""
+    if prices is None:
+        return []
+    priced = [cache for cache in report.caches if prices.price(cache.namespace) is not None]
+    if not priced:
+        return [Text("money: the price file names none of these namespaces")]
+    saved = sum(prices.money(cache.namespace, cache.stats.saved_loads) or 0.0 for cache in priced)
+    spent = sum(prices.money(cache.namespace, cache.stats.loads) or 0.0 for cache in priced)
+    known = (
+        "" if len(priced) == len(report.caches) else f", of {_many(len(priced), 'priced cache')}"
+    )
+    currency = prices.currency
+    return [Text(f"money: saved {amount(saved, currency)}, spent {amount(spent, currency)}{known}")]
 
 
 def latencies(report: "Report", *, width: int = 80) -> Table:

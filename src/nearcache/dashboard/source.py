@@ -1,9 +1,12 @@
 """Where a dashboard has its figures from, and whom it asks to forget."""
 
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from nearcache.dashboard.reader import Document
 from nearcache.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nearcache.metrics.prices import Prices
 
 __all__ = ["WHAT", "ProcessSource", "Source", "StoreSource", "What"]
 
@@ -31,11 +34,14 @@ class StoreSource:
     """All workers of a store, or of one namespace of it.
 
     store: a URL, or a store object. Does no I/O before it is asked.
+    prices: of what is loaded, to show what was saved in money.
 
     Raises: ConfigError. Thread-safe.
     """
 
-    def __init__(self, store: object, *, namespace: str | None = None) -> None:
+    def __init__(
+        self, store: object, *, namespace: str | None = None, prices: "Prices | None" = None
+    ) -> None:
         from nearcache.engine.build import open_store
         from nearcache.options import Options
 
@@ -43,13 +49,13 @@ class StoreSource:
         if opened is None:
             raise ConfigError("a dashboard needs a store: give --store, or set NEARCACHE_STORE")
         self._store = opened
-        self._namespace = namespace
+        self._namespace, self._prices = namespace, prices
 
     def report(self) -> Document:
         """Return what ``nearcache stats --json`` prints."""
         from nearcache.metrics.report import read
 
-        return read(self._store, self._namespace).to_dict()
+        return read(self._store, self._namespace).to_dict(self._prices)
 
     def explain(self, namespace: str, key: str, model: str | None) -> Document:
         """Say what the store has of a key, and why a read would hit or miss."""

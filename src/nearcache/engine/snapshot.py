@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from nearcache.near.curve import Histogram, measured
+from nearcache.near.miniature import Miniature, Played
 from nearcache.near.pick import core
+from nearcache.near.policies.base import NAMES
+from nearcache.near.trail import Steps
 from nearcache.stats import Stats
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ _OF_NEAR = ("bytes_near", "entries_near", "evictions", "expirations")  # which v
 _BREAKERS = ("closed", "half-open", "open")  # the worst last
 _SELDOM = 30.0  # seconds between two looks at what takes a millisecond or more
 _REST = 1000  # times as long as a look took, or longer, until the next
+_SLICE = 0.01  # seconds of the processor for one part of a longer look
+_ALL_SLICES = 0.02  # and, within a second, for those of all caches of this process
 _NO_LIMIT = 2**62  # bytes
 _LONGEST_KEY = 200  # characters
 
@@ -87,19 +92,27 @@ class History:
         self._minutes: deque[list[Any]] = deque(maxlen=_MINUTES)
         self._link: tuple[str, float] = ("", 0.0)
         self._curve = _Seldom(_curve)
+        self._miniature = _Bit()
         self._hottest = _Seldom(_hottest)
 
     def note(self, engines: Sequence["Engine"], now: float) -> None:
         """Count what was done since the last look to the minute of a Unix time."""
         self._note(engines, [engine.stats() for engine in engines], int(now // 60))
 
-    def says(self, engines: Sequence["Engine"], now: float) -> dict[str, Any]:
-        """Return what there is to say of the engines of this cache at a Unix time."""
+    def says(
+        self, engines: Sequence["Engine"], now: float, *, whole: bool = False
+    ) -> dict[str, Any]:
+        """Return what there is to say of the engines of this cache at a Unix time.
+
+        whole: however long it takes to find out. Else what other sizes would hit is found out
+            bit by bit, one with each call.
+        """
         counts = [engine.stats() for engine in engines]
         self._note(engines, counts, int(now // 60))
         first = next((engine for engine in engines if not engine.view), engines[0])
         stats = asdict(together(counts, engines.index(first)))
         settings, near = first.settings, first.near
+        played = self._miniature.of(first, float("inf") if whole else _SLICE)
         return {
             "namespace": self._namespace,
             "kind": self._kind,
@@ -111,7 +124,8 @@ class History:
             "link": self._link_of(first, now),
             "latency": {name: _latency(engines, name) for name in _LATENCIES},
             "minutes": [list(map(_short, minute)) for minute in self._minutes],
-            "curve": self._curve.of(first),
+            "curve": _points(played) if played else self._curve.of(first),
+            "played": _played(played) if played else None,
             "hottest": self._hottest.of(first) or [],
             "views": sum(1 for engine in engines if engine.view),
         }
@@ -150,10 +164,42 @@ class _Seldom:
 
     def of(self, engine: "Engine") -> Any:
         now = time.monotonic()
-        if not self._found or now >= self._next:
+        if now >= self._next:
             self._found = self._look(engine)
             took = time.monotonic() - now
-            self._next = now + max(_SELDOM, _REST * took)
+            # where there was nothing yet there may be something soon
+            self._next = now + max(_SELDOM if self._found else 0.0, _REST * took)
+        return self._found
+
+
+class _Bit:
+    """What other sizes and policies would hit: takes long, so a bit is found out at a time."""
+
+    _second, _taken = 0.0, 0.0  # of all caches: which second it is, and what was taken in it
+
+    def __init__(self) -> None:
+        self._at: Miniature | None = None
+        self._found: Played | None = None
+        self._took = self._next = 0.0
+
+    def of(self, engine: "Engine", seconds: float) -> Played | None:
+        """Go on for so many seconds of the processor; return what was found out last."""
+        now = time.monotonic()
+        if now >= _Bit._second + 1:
+            _Bit._second, _Bit._taken = now, 0.0
+        if _Bit._taken >= _ALL_SLICES and seconds <= _SLICE:
+            return self._found  # others had their turn: of a hundred caches not all at once
+        if self._at is None and now >= self._next:
+            self._at, self._took = _miniature(engine), 0.0
+        if self._at is not None:
+            began = time.thread_time()
+            over = self._at.play(seconds)
+            took = time.thread_time() - began
+            self._took += took
+            _Bit._taken += took
+            if over:
+                self._found, self._at = self._at.found or self._found, None
+                self._next = now + max(_SELDOM, _REST * self._took) if self._found else now
         return self._found
 
 
@@ -193,6 +239,35 @@ def _curve(engine: "Engine") -> list[list[float]] | None:
         for i, (size, miss) in enumerate(zip(curve.sizes, curve.miss_ratios, strict=True))
         if i in picked
     ]
+
+
+def _points(played: Played) -> list[list[float]]:
+    return [[entries, round(ratio, 5)] for entries, ratio in played.points]
+
+
+def _played(played: Played) -> dict[str, Any]:
+    """Return whose curve it is, and what else was found out."""
+    return {
+        "policy": played.policy,
+        "size": played.size,
+        "requests": played.requests,
+        "really": round(played.really, 5),
+        "others": [[policy, round(ratio, 5)] for policy, ratio in played.others],
+    }
+
+
+def _miniature(engine: "Engine") -> Miniature | None:
+    near, policy = engine.near, _name_of(engine.settings.get("policy"))
+    if policy not in NAMES:  # a user's own cannot be asked twice
+        return None
+    try:
+        steps, counts = Steps(*near.trail()), Histogram(*near.histogram())
+        size, entries = near.max_entries, len(near)
+    except (AttributeError, TypeError):  # a tier of the user's own keeps none
+        return None
+    # where bytes are what it is full of, it has fewer entries than it may
+    size = entries if near.evictions and entries < 0.9 * size else size
+    return Miniature(steps, policy, size, counts.hits / max(1, counts.hits + counts.misses))
 
 
 def _hottest(engine: "Engine") -> list[list[Any]]:

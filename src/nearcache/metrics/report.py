@@ -23,6 +23,7 @@ from nearcache.engine.snapshot import History, Identity, by_cache
 from nearcache.errors import StoreError
 from nearcache.histogram import Distribution
 from nearcache.keys import DIRECTORY, KeySpace, board_of
+from nearcache.metrics.prices import Prices
 from nearcache.metrics.snapshot import Unreadable, joined, worker_of
 from nearcache.metrics.workers import (
     Curve,
@@ -101,7 +102,7 @@ def of_process() -> "Report":
 
     When within the last hour something was done is not known: see ``OfProcess``.
     """
-    found = OfProcess().report()
+    found = OfProcess().report(whole=True)
     caches = [replace(cache, minutes=()) for cache in found.workers[0].caches]
     return replace(found, workers=(replace(found.workers[0], caches=tuple(caches)),))
 
@@ -123,11 +124,17 @@ class OfProcess:
             for history, engines in self._present():
                 history.note(engines, time.time())
 
-    def report(self) -> "Report":
-        """Return what there is to say now."""
+    def report(self, *, whole: bool = False) -> "Report":
+        """Return what there is to say now.
+
+        whole: find out at once what other sizes would hit, which takes up to a second; else a bit
+            of it with each report.
+        """
         with self._lock:
             now = time.time()
-            caches = [history.says(engines, now) for history, engines in self._present()]
+            caches = [
+                history.says(engines, now, whole=whole) for history, engines in self._present()
+            ]
         worker = worker_of(self._identity.snapshot(caches, 0.0, None), now, now)
         return Report(at=now, address="this process", workers=(worker,))
 
@@ -191,8 +198,8 @@ class CacheReport:
             views=max(cache.views for cache in caches),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can carry."""
+    def to_dict(self, prices: Prices | None = None) -> dict[str, Any]:
+        """Return what JSON can carry; with prices, what was saved and spent, too."""
         return {
             "namespace": self.namespace,
             "kind": self.kind,
@@ -203,6 +210,7 @@ class CacheReport:
             "max_bytes": self.max_bytes,
             "ttl": self.ttl,
             **figures(self.stats),
+            **_money(self, prices),
             "links": dict(self.links),
             "latency": {name: _quantiles(self.latency.get(name)) for name in LATENCIES},
             "minutes": [list(minute) for minute in self.minutes],
@@ -241,16 +249,30 @@ class Report:
         """All caches together."""
         return summed(cache.stats for cache in self.caches)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the document of ``nearcache stats --json``: what JSON can carry."""
+    def to_dict(self, prices: Prices | None = None) -> dict[str, Any]:
+        """Return the document of ``nearcache stats --json``: what JSON can carry.
+
+        prices: for the money that was saved and spent; without them there are no such figures.
+        """
         return {
             "at": self.at,
             "store": {"address": self.address, "entries": self.entries, "bytes": self.bytes},
             "namespace": self.namespace,
-            "caches": [cache.to_dict() for cache in self.caches],
+            **({} if prices is None else {"currency": prices.currency}),
+            "caches": [cache.to_dict(prices) for cache in self.caches],
             "workers": [worker.to_dict() for worker in self.workers],
             "unreadable": self.unreadable,
         }
+
+
+def _money(cache: CacheReport, prices: Prices | None) -> dict[str, float | None]:
+    """Return what was saved and spent; None where nobody said what a value costs."""
+    if prices is None:
+        return {}
+    return {
+        "saved_money": prices.money(cache.namespace, cache.stats.saved_loads),
+        "spent_money": prices.money(cache.namespace, cache.stats.loads),
+    }
 
 
 def added_minutes(minutes: Iterable[Minute], now: float) -> tuple[Minute, ...]:
@@ -296,6 +318,10 @@ def _mean_curve(caches: Sequence[WorkerCache]) -> Curve | None:
         for cache in caches
         if cache.curve is not None
     ]
+    # whose curve is of its own policy knows more than whose is of LRU
+    own = [(curve, asked) for curve, asked in known if curve.really is not None]
+    own = [(curve, asked) for curve, asked in own if curve.policy == own[-1][0].policy]
+    known = own or known
     whole = sum(asked for _, asked in known)
     if not whole:
         return known[-1][0] if known else None
@@ -303,8 +329,22 @@ def _mean_curve(caches: Sequence[WorkerCache]) -> Curve | None:
     if len(sizes) > _MOST_POINTS:
         step = (len(sizes) - 1) / (_MOST_POINTS - 1)
         sizes = [sizes[round(i * step)] for i in range(_MOST_POINTS)]
-    points = [
-        (size, sum(curve.hit_ratio(size) * asked for curve, asked in known) / whole)
-        for size in sizes
-    ]
-    return Curve(tuple(points), known[-1][0].size)
+
+    def mean(ratios: Iterable[float]) -> float:
+        return sum(ratio * asked for ratio, (_, asked) in zip(ratios, known, strict=True)) / whole
+
+    curves = [curve for curve, _ in known]
+    last = curves[-1]
+    points = [(size, mean(curve.hit_ratio(size) for curve in curves)) for size in sizes]
+    return Curve(
+        tuple(points),
+        last.size,
+        policy=last.policy,
+        really=mean(curve.really or 0.0 for curve in curves) if own else None,
+        requests=sum(curve.requests for curve in curves),
+        others={
+            name: mean(curve.others[name] for curve in curves)
+            for name in last.others
+            if all(name in curve.others for curve in curves)
+        },
+    )

@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _LONGEST_TEXT = 200
 _MOST_CACHES, _MOST_MINUTES, _MOST_POINTS, _MOST_HOTTEST = 100, 60, 64, 20
+_MOST_POLICIES = 20
 _MOST = 10**18  # of anything
 _LATEST = 253_402_300_799  # the last second of the year 9999
 _KINDS: tuple[Any, ...] = (
@@ -86,7 +87,7 @@ def joined(workers: Iterable[Worker]) -> tuple[Worker, ...]:
 
 
 def _cache(said: Mapping[str, Any]) -> WorkerCache:
-    link, curve = said["link"], said["curve"]
+    link = said["link"]
     size = _optional(_whole, said["max_entries"])
     return WorkerCache(
         namespace=_text(said["namespace"]),
@@ -102,7 +103,7 @@ def _cache(said: Mapping[str, Any]) -> WorkerCache:
             for name, found in said["latency"].items()
         },
         minutes=tuple(map(_minute, _some(said["minutes"], _MOST_MINUTES))),
-        curve=_optional(lambda points: _curve(points, size or 0), curve),
+        curve=None if said["curve"] is None else _curve(said["curve"], size, said.get("played")),
         hottest=tuple(
             (_text(key), _whole(count)) for key, count in _some(said["hottest"], _MOST_HOTTEST)
         ),
@@ -134,11 +135,29 @@ def _minute(said: Sequence[Any]) -> Minute:
     return Minute._make(figures)
 
 
-def _curve(points: object, size: int) -> Curve:
-    found = [(_whole(entries), _number(ratio)) for entries, ratio in _some(points, _MOST_POINTS)]
-    if found != sorted(found) or not all(0 <= ratio <= 1 for _, ratio in found):
+def _curve(points: object, size: int | None, played: Mapping[str, Any] | None) -> Curve:
+    found = [(_whole(entries), _share(ratio)) for entries, ratio in _some(points, _MOST_POINTS)]
+    if found != sorted(found):
         raise Unreadable
-    return Curve(tuple(found), size)
+    if played is None:  # nor does an older release say anything of it
+        return Curve(tuple(found), size or 0)
+    return Curve(
+        tuple(found),
+        _whole(played["size"]),
+        policy=_text(played["policy"]),
+        really=_share(played["really"]),
+        requests=_whole(played["requests"]),
+        others={
+            _text(name): _share(ratio) for name, ratio in _some(played["others"], _MOST_POLICIES)
+        },
+    )
+
+
+def _share(said: object) -> float:
+    share = _number(said)
+    if share > 1:
+        raise Unreadable
+    return share
 
 
 def _some(items: object, most: int) -> list[Any]:

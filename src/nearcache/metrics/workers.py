@@ -59,11 +59,22 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The hit ratio that a near tier of so many entries would have had."""
+    """The hit ratio that a near tier of so many entries would have had.
+
+    Its own policy's, where the trail of what was asked for was played on small caches; else LRU's,
+    from a sample. Only of the first is known what is None, or empty, by default.
+    """
 
     points: tuple[tuple[int, float], ...]
     size: int
     """The entries it may have at present."""
+    policy: str = "lru"
+    really: float | None = None
+    """What the tier did hit of the same requests."""
+    requests: int = 0
+    """As many they were."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """What other policies would have hit with the present size."""
 
     def hit_ratio(self, entries: float) -> float:
         """Return the ratio at a size; between two points on the line, beyond the last the last."""
@@ -81,6 +92,8 @@ class Curve:
         return {
             "points": [[size, ratio] for size, ratio in self.points],
             "size": self.size,
+            "policy": self.policy,
+            "others": dict(self.others),
             "hit_ratio": self.hit_ratio(self.size),
             "hit_ratio_at_twice": self.hit_ratio(2 * self.size),
         }

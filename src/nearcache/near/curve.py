@@ -18,6 +18,8 @@ What is added to it:
 * **The correction of SHARDS_adj.** Whether the hottest keys are in the sample is luck; the hits
   that were seen and the sampled ones times ``2**shift`` should be equal, and the difference is
   added at distance 1.
+* **The trail.** What it looks at, hits and misses, is noted in the tier's trail, too
+  (``near/trail.py``), which has a sample of its own.
 * **Old behaviour fades.** After 64 requests per distinct key (no fewer than 2**16, no more than
   2**24 requests) all counts are halved, and keys not seen since the halving before are forgotten.
   When few are left the rate rises again.
@@ -32,6 +34,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nearcache.near.trail import Steps, Trail
 
 __all__ = ["Curve", "Histogram", "MissRatioCurve", "measured"]
 
@@ -203,11 +207,13 @@ class Curve:
         "_shift",
         "_skipped_hits",
         "_skipped_misses",
+        "_trail",
         "_until_tick",
         "_wake",
     )
 
     def __init__(self) -> None:
+        self._trail = Trail()
         self.reset()
 
     def reset(self) -> None:
@@ -224,12 +230,18 @@ class Curve:
         self._counts = np.zeros((0, 4), np.uint64)
         self._log = array("Q")  # accesses of sampled keys that were not looked at yet …
         self._kinds = bytearray()  # … and what they were
+        self._trail.reset()
 
     @property
     def nbytes(self) -> int:
         """What the sample takes. Units: bytes."""
         log = len(self._log) * self._log.itemsize + len(self._kinds)
         return self._keys.nbytes + self._counts.nbytes + log
+
+    @property
+    def trail_nbytes(self) -> int:
+        """What the trail takes. Units: bytes."""
+        return self._trail.nbytes
 
     @property
     def paused(self) -> bool:
@@ -241,7 +253,10 @@ class Curve:
         if self._paused and self._hits + 1 == self._wake:
             self._resume(1)
         self._hits += 1
-        if self._paused or key_hash & self._sample:
+        if self._paused:
+            return
+        self._trail.note(key_hash, hit=True)
+        if key_hash & self._sample:
             return
         self._credit -= 1
         self._log.append(key_hash)
@@ -250,9 +265,10 @@ class Curve:
         if self._credit <= 0:
             self._pause()
 
-    def miss(self, key_hash: int) -> None:
-        """One miss: when what was missing is put."""
+    def miss(self, key_hash: int, entries: int = 0) -> None:
+        """One miss: when what was missing is put, and the tier has so many entries."""
         self._misses += 1
+        self._trail.entries = entries
         if not self._paused:
             self._credit = min(self._credit + _GRANT, _SAVED)
         elif self._wake - self._hits <= _GRANT * _SHARE:
@@ -260,6 +276,8 @@ class Curve:
         else:
             self._wake -= _GRANT * _SHARE
             self._skipped_misses += 1
+        if not self._paused:
+            self._trail.note(key_hash, hit=False)
         if not key_hash & self._sample:
             self._log.append(key_hash)
             self._kinds.append(_GHOST if self._paused else _MISS)
@@ -292,6 +310,7 @@ class Curve:
                 taken = rest = rest[:room]
             self._hits += len(rest)
             at += len(rest)
+            self._trail.note_hits(rest)
             if len(taken):
                 self._log.frombytes(taken.tobytes())
                 self._kinds.extend(bytes(len(taken)))  # _HIT is 0
@@ -314,6 +333,10 @@ class Curve:
             len(self._keys),
             self._shift,
         )
+
+    def trail(self) -> Steps:
+        """Return what was asked for of late, the pauses left out."""
+        return self._trail.steps()
 
     def _took(self, count: int) -> None:
         self._until_tick -= count

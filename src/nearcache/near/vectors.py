@@ -19,6 +19,7 @@ from nearcache.near.arena import LONGEST_KEY, Arena, Shelf
 from nearcache.near.curve import Curve, Histogram
 from nearcache.near.lives import Lives
 from nearcache.near.policies.base import Policy, by_name
+from nearcache.near.trail import Steps
 
 __all__ = ["VectorTier"]
 
@@ -314,7 +315,7 @@ class VectorTier:
         self._arena_of[entry], self._slot_of[entry] = shelf.arena, slot
         self._hashes[entry] = key_hash = _hash_of(shelf, key)
         self._policy.insert(entry, key_hash)
-        self._curve.miss(key_hash)
+        self._curve.miss(key_hash, len(self))
         shelf.arena.enter(shelf, key, slot, entry)
         return entry
 
@@ -620,6 +621,11 @@ class VectorTier:
         """Return what near.curve.measured() makes a miss-ratio curve of."""
         with self.lock:
             return self._curve.histogram()
+
+    def trail(self) -> Steps:
+        """Return what near.miniature plays on caches of other sizes."""
+        with self.lock:
+            return self._curve.trail()
 
     def check(self) -> None:
         """Raise AssertionError where the tier is inconsistent; for tests."""

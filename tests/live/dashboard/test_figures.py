@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import reports
 from embedders import until
 from nearcache.cli.app import app
+from nearcache.metrics.prices import Prices
 from nearcache.metrics.report import read
 from nearcache.stores.sqlite import SQLiteStore
 
@@ -31,7 +33,7 @@ def expected(document, path):
         case ["sum", "asked"]:
             return sum(map(asked, caches))
         case ["sum", field]:
-            return sum(cache[field] for cache in caches)
+            return sum(cache[field] or 0 for cache in caches)  # what has no price is None
         case ["share", field]:
             return sum(cache[field] for cache in caches) / sum(map(asked, caches))
         case ["store", field]:
@@ -92,6 +94,21 @@ def check(page, document, *, but=()):
     for path, value in shown:
         if path[-1] not in but:
             assert value == pytest.approx(expected(document, path), rel=1e-12), path
+
+
+def test_of_money_where_there_are_prices(look, served, source):
+    prices = Prices({"docs": 0.002}, "EUR")
+    source.document = reports.report().to_dict(prices)
+    page = look(served.url)
+    tile = page.locator("[data-key='Spared money']")
+    saved = sum(cache["saved_money"] or 0 for cache in source.document["caches"])
+    assert f"{saved:,.2f} EUR" in tile.inner_text()
+    assert "priced cache" in tile.inner_text()
+    check(page, source.document)
+
+
+def test_without_prices_there_is_no_money(look, served):
+    assert look(served.url).locator("[data-key='Spared money']").count() == 0
 
 
 def test_of_twenty_workers(look, served, source):

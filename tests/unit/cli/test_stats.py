@@ -14,8 +14,10 @@ from embedders import until
 from nearcache import NearCache, Options
 from nearcache.cli.app import app
 from nearcache.cli.stats import whole
-from nearcache.cli.words import ago, duration, long_duration, share, size, sparkline
+from nearcache.cli.words import ago, amount, duration, long_duration, share, size, sparkline
+from nearcache.cli.workers import money
 from nearcache.engine.build import open_store
+from nearcache.metrics.prices import Prices
 from nearcache.metrics.report import read
 from reports import report
 
@@ -52,6 +54,56 @@ def test_it_says_what_was_asked_and_who_is_there(run, url):
     assert "50.0 %" in ran.stdout
     assert str(os.getpid()) in ran.stdout
     assert "\x1b" not in ran.stdout
+
+
+@pytest.fixture
+def prices(tmp_path):
+    path = tmp_path / "prices.toml"
+    path.write_text('currency = "EUR"\n[price]\ndocs = 0.5\n')
+    return path
+
+
+def test_with_prices_it_says_what_was_saved_in_money(run, url, prices):
+    assert "money: saved 2.00 EUR, spent 2.00 EUR" in run("--store", url, "--prices", prices).stdout
+    assert "2.00 EUR" in run("--store", url, NEARCACHE_PRICES=str(prices)).stdout
+    document = json.loads(run("--store", url, "--prices", prices, "--json").stdout)
+    (cache,) = document["caches"]
+    assert (cache["saved_money"], cache["spent_money"], document["currency"]) == (2.0, 2.0, "EUR")
+
+
+def test_of_what_has_no_price_there_is_no_money(run, url, prices):
+    assert "money" not in run("--store", url).stdout
+    document = json.loads(run("--store", url, "--json").stdout)
+    assert "currency" not in document
+    assert "saved_money" not in document["caches"][0]
+    prices.write_text("[price]\nothers = 1\n")
+    document = json.loads(run("--store", url, "--prices", prices, "--json").stdout)
+    assert document["caches"][0]["saved_money"] is None
+    assert "names none" in run("--store", url, "--prices", prices).stdout
+
+
+def test_money_of_some_caches_is_said_to_be_that():
+    found = report(3)
+    priced = Prices({"docs": 0.25}, "EUR")
+    (docs,) = [cache.stats for cache in found.caches if cache.namespace == "docs"]
+    (line,) = money(found, priced)
+    assert f"saved {docs.saved_loads / 4:,.2f} EUR" in line.plain
+    assert f"spent {docs.loads / 4:,.2f} EUR, of 1 priced cache" in line.plain
+
+
+def test_a_price_file_that_is_none_is_wrong_usage(run, url, prices):
+    prices.write_text("price")
+    ran = run("--store", url, "--prices", prices)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "no TOML" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "given,shown",
+    [(0, "0.00 €"), (0.00123, "0.0012 €"), (0.996, "1.00 €"), (1234.5, "1,234.50 €")],
+)
+def test_amounts(given, shown):
+    assert amount(given, "€") == shown
 
 
 def test_the_store_may_come_from_the_environment(run, url):

@@ -17,6 +17,9 @@ from nearcache.cli.app import app
 from nearcache.metrics.advice import Keys, of_keys, of_report, picture, read_keys, simulate
 from nearcache.metrics.advice.keys import mixed
 from nearcache.metrics.report import of_process
+from nearcache.near.pick import native
+from nearcache.near.policies.base import NAMES
+from nearcache.near.replay import hits
 from reports import report
 
 DATA = Path(os.environ.get("NEARCACHE_DATA") or Path(__file__).parents[4] / "shared" / "data")
@@ -157,6 +160,9 @@ def test_a_report_is_advised_on_cache_by_cache():
     json.dumps(advice.to_dict())
 
 
+needs_a_trail = pytest.mark.skipif(native is None, reason="the pure tier of values has no trail")
+
+
 def of_running(numbers, size, policy):
     """What is advised to a cache that was asked for these keys."""
     with NearCache(namespace="running", max_entries=size, policy=policy) as cache:
@@ -166,15 +172,94 @@ def of_running(numbers, size, policy):
     return next(each for each in found if each.name.startswith("running"))
 
 
+@needs_a_trail
 def test_a_running_lru_cache_is_told_of_within_two_points():
     numbers = trace("popular", 20_000)
     advice = of_running(numbers, 1000, "lru")
-    assert advice.method == "estimated"
+    assert advice.method == "simulated"
     for choice in advice.sizes:
         assert choice.hit_ratio == pytest.approx(really(numbers, choice.entries, "lru"), abs=POINTS)
 
 
-def test_nothing_is_advised_where_the_policy_does_not_hit_what_lru_would():
+@needs_a_trail
+@pytest.mark.parametrize("name", ["popular", "drifting", "scanned", "looping"])
+def test_a_running_cache_of_the_default_policy_is_told_of_within_two_points(name):
+    numbers = trace(name)
+    advice = of_running(numbers, 300, "adaptive")
+    assert advice.method == "simulated"
+    for choice in (*advice.sizes, *advice.policies):
+        truth = replayed(numbers, choice.entries, choice.policy)
+        assert choice.hit_ratio == pytest.approx(truth, abs=POINTS), choice
+    assert {choice.policy for choice in advice.policies} == set(NAMES)
+    assert any("policy" in sentence.lower() for sentence in advice.sentences)
+
+
+def replayed(numbers, size, policy):
+    """What a cache would hit (tests/unit/near/test_replay.py), for less than ``really`` takes."""
+    hashes = mixed(numbers.astype(np.uint64))
+    taken = [hits(mixed(hashes ^ np.uint64(salt)), policy, size) for salt in range(9)]
+    return statistics.median(taken) / len(numbers)
+
+
+@needs_a_trail
+@pytest.mark.skipif(not DATA.exists(), reason="no folder of traces: made-up ones stand in for them")
+@pytest.mark.parametrize("file", ["lirs_multi3.trace.gz", "lirs_loop.trace.gz"])
+def test_a_running_cache_is_told_of_traces_of_real_caches(file):
+    numbers = np.unique(read_keys(DATA / file).hashes, return_inverse=True)[1][:12_000]
+    advice = of_running(numbers, (int(numbers.max()) + 1) // 10, "adaptive")
+    assert advice.method == "simulated"
+    for choice in (*advice.sizes, *advice.policies):
+        truth = replayed(numbers, choice.entries, choice.policy)
+        assert choice.hit_ratio == pytest.approx(truth, abs=POINTS), choice
+
+
+@needs_a_trail
+def test_a_cache_that_is_full_of_bytes_is_of_the_size_that_it_has():
+    numbers = trace("popular")
+    with NearCache(namespace="running", max_bytes=200_000) as cache:
+        for number in numbers.tolist():
+            cache.get_or_load(str(number), lambda: "x" * 300)
+        entries = cache.get_stats().entries_near
+        found = of_report(of_process()).caches
+    (advice,) = [each for each in found if each.name.startswith("running")]
+    assert entries < 600
+    assert advice.entries == entries
+    assert advice.method == "simulated"
+
+
+@needs_a_trail
+def test_where_entries_leave_before_their_time_what_is_said_is_a_guess():
+    with NearCache(namespace="running", max_entries=300) as cache:
+        for at, number in enumerate(trace("popular").tolist()):
+            cache.get_or_load(str(number), lambda: True)
+            if at % 50 == 0:
+                cache.clear()
+        found = of_report(of_process()).caches
+    (advice,) = [each for each in found if each.name.startswith("running")]
+    assert advice.method == "guessed"
+    assert any("is a guess" in sentence for sentence in advice.sentences)
+    assert not advice.policies
+
+
+def without_its_trail(monkeypatch):
+    """What a tier of the user's own is, or a worker of an older release: LRU's curve is left."""
+    monkeypatch.setattr("nearcache.engine.snapshot._miniature", lambda _engine: None)
+
+
+@needs_a_trail
+def test_lru_of_which_a_curve_is_all_there_is_is_told_of_within_two_points(monkeypatch):
+    without_its_trail(monkeypatch)
+    numbers = trace("popular", 20_000)
+    advice = of_running(numbers, 1000, "lru")
+    assert advice.method == "estimated"
+    assert not advice.policies
+    for choice in advice.sizes:
+        assert choice.hit_ratio == pytest.approx(really(numbers, choice.entries, "lru"), abs=POINTS)
+
+
+@needs_a_trail
+def test_nothing_is_advised_where_the_policy_does_not_hit_what_lru_would(monkeypatch):
+    without_its_trail(monkeypatch)
     advice = of_running(np.arange(12_000) % 600, 400, "adaptive")
     assert advice.method == "guessed"
     assert any("is a guess" in sentence for sentence in advice.sentences)

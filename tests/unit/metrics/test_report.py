@@ -67,6 +67,23 @@ def test_settings_are_those_of_the_worker_that_started_last():
     assert found.caches[0].max_entries == 2
 
 
+def test_a_curve_of_the_own_policy_is_worth_more_than_one_of_lru():
+    def with_curve(ratio, hits, **more):
+        curve = Curve(((0, 0.0), (10, ratio)), 10, **more)
+        return replace(cache(1, *KINDS[0]), curve=curve, stats=Stats(near_hits=hits))
+
+    own = {"policy": "adaptive", "requests": 50, "others": {"lru": 0.5, "fifo": 0.1}}
+    one = with_curve(0.6, 3, really=0.5, **own)
+    two = with_curve(0.2, 1, really=0.1, **{**own, "others": {"lru": 0.1}})
+    lru = with_curve(1.0, 100)
+    found = CacheReport.of([lru, one, two], AT).curve
+    assert (found.policy, found.requests) == ("adaptive", 100)
+    assert found.hit_ratio(10) == pytest.approx(0.5)
+    assert found.really == pytest.approx(0.4)
+    assert found.others == {"lru": pytest.approx(0.4)}  # of fifo one of them said nothing
+    assert CacheReport.of([one, lru], AT).to_dict()["curve"]["policy"] == "adaptive"
+
+
 def test_a_curve_is_the_mean_by_how_much_was_asked_for():
     def with_curve(points, hits):
         return replace(cache(1, *KINDS[0]), curve=Curve(points, 10), stats=Stats(near_hits=hits))

@@ -1,17 +1,26 @@
 """From bytes on a board to a worker: what others wrote there is checked, never believed."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearcache import MemoryStore, NearCache
+from nearcache import EmbeddingCache, MemoryStore, NearCache
 from nearcache.engine.engine import live_engines
 from nearcache.engine.snapshot import History, Identity
 from nearcache.keys import DIRECTORY, board_of
 from nearcache.metrics.report import read
 from nearcache.metrics.snapshot import Unreadable, joined, worker_of
+
+PLAYED = {
+    "policy": "adaptive",
+    "size": 10,
+    "requests": 2,
+    "really": 0.5,
+    "others": [["lru", 0.25]],
+}
 
 
 @pytest.fixture
@@ -21,7 +30,8 @@ def said():
         cache.get_or_load("a", lambda: 1)
         cache.get("a")
         (engine,) = [e for e in live_engines() if e.namespace == "docs" and not e.closed]
-        caches = [History("docs", "NearCache").says([engine], 600.0)]
+        caches = [History("docs", "NearCache").says([engine], 600.0, whole=True)]
+        caches[0].update(curve=[[10, 0.5]], played=PLAYED)  # which not every tier can
         return json.loads(Identity().snapshot(caches, 5.0, 100.0))
 
 
@@ -38,6 +48,69 @@ def test_what_a_process_says_is_read_as_it_was(said):
     assert mine.minutes[0].asked == 2
     assert mine.latency["load"].count == 1
     assert mine.link.state == "none"
+    assert (mine.curve.policy, mine.curve.really, mine.curve.requests) == ("adaptive", 0.5, 2)
+    assert mine.curve.hit_ratio(mine.curve.size) == 0.5
+    assert mine.curve.others == {"lru": 0.25}
+
+
+def test_all_caches_of_a_process_together_take_no_longer_at_a_time(monkeypatch):
+    monkeypatch.setattr("nearcache.engine.snapshot._Bit._second", 0.0)  # and what it is, later
+    monkeypatch.setattr("nearcache.engine.snapshot._Bit._taken", 0.0)
+    plays = []
+
+    class Clock:
+        now = 1e9
+        time = staticmethod(time.time)
+
+        @classmethod
+        def monotonic(cls):
+            return cls.now
+
+        @staticmethod
+        def thread_time():
+            return 0.012 * len(plays)
+
+    def play(_self, _seconds):
+        plays.append(1)
+        return False
+
+    monkeypatch.setattr("nearcache.engine.snapshot.time", Clock)
+    monkeypatch.setattr("nearcache.engine.snapshot.Miniature.play", play)
+    with EmbeddingCache(namespace="docs") as cache:
+        cache.wrap(lambda texts: [[1.0] for _ in texts], model="ones")(["a"])
+        (engine,) = [e for e in live_engines() if e.namespace == "docs" and not e.closed]
+        histories = [History("docs", "EmbeddingCache") for _ in range(5)]
+        for history in histories:
+            history.says([engine], 600.0)
+        assert len(plays) == 2
+        Clock.now += 1
+        for history in histories:
+            history.says([engine], 600.0)
+        assert len(plays) == 4
+
+
+def test_a_curve_of_an_older_release_is_of_lru(said):
+    del said["caches"][0]["played"]
+    curve = understood(said).caches[0].curve
+    assert (curve.policy, curve.really, curve.others) == ("lru", None, {})
+
+
+def test_what_takes_long_to_find_out_is_found_out_bit_by_bit(monkeypatch):
+    monkeypatch.setattr("nearcache.engine.snapshot._SLICE", 0.0)
+    monkeypatch.setattr("nearcache.engine.snapshot._ALL_SLICES", float("inf"))
+    with EmbeddingCache(namespace="docs", max_entries=5) as cache:
+        embed = cache.wrap(lambda texts: [[1.0, 2.0] for _ in texts], model="ones")
+        for text in "abcabcdefga":
+            embed([text])
+        (engine,) = [e for e in live_engines() if e.namespace == "docs" and not e.closed]
+        history = History("docs", "EmbeddingCache")
+        assert history.says([engine], 600.0)["played"] is None
+        assert history.says([engine], 600.0)["curve"]  # of LRU, until then
+        said = [history.says([engine], 600.0)["played"] for _ in range(100)]
+        assert said[0] is None
+        assert said[-1] == {**said[-1], "policy": "adaptive", "size": 5, "requests": 11}
+        whole = History("docs", "EmbeddingCache").says([engine], 600.0, whole=True)["played"]
+        assert whole["requests"] == 11
 
 
 def test_its_age_is_by_the_stores_clock(said):
@@ -77,6 +150,10 @@ def test_it_holds_no_contents_and_no_arguments(said, monkeypatch):
         lambda s: s["caches"][0].update(minutes=[[1, 2]]),
         lambda s: s["caches"][0].update(curve=[[0, 2.0]]),
         lambda s: s["caches"][0].update(curve=[[5, 0.5], [1, 0.6]]),
+        lambda s: s["caches"][0].update(played=[1]),
+        lambda s: s["caches"][0]["played"].update(really=1.5),
+        lambda s: s["caches"][0]["played"].update(others=[["lru", -1]]),
+        lambda s: s["caches"][0]["played"].pop("size"),
         lambda s: s["caches"][0]["latency"]["near"].update(counts=[1]),
         lambda s: s["caches"][0].update(hottest=[["a"]]),
         lambda s: s["caches"][0].update(link="tracking"),

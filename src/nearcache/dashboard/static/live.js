@@ -31,7 +31,7 @@ const draw = () => {
     else {
       measure();
       drawHeadline(report, report.caches);
-      drawTiles(report, report.caches, seen.money);
+      drawTiles(report, report.caches);
       drawAttention(report, report.caches);
       drawHour(report, report.caches);
       drawCaches(report, report.caches);

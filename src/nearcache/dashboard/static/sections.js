@@ -30,17 +30,19 @@ const drawHeadline = (report, caches) => {
   ]);
 };
 
-const drawTiles = (report, caches, money) => {
+const drawTiles = (report, caches) => {
   const sum = (field, as) => { const value = added(caches, field); return figure(["sum", field], value, as(value)); };
   const asked = caches.reduce((total, cache) => total + askedOf(cache), 0);
   const lately = hourOf(caches, report.at)[58];
   const store = report.store;
+  const priced = caches.filter((cache) => typeof cache.saved_money === "number"), saved = added(priced, "saved_money");
   const tile = (name, value, ...more) =>
     el("div", { class: "tile", "data-key": name }, el("dt", {}, name), el("dd", {}, el("span", { class: "value block" }, value), el("span", { class: "more" }, more)));
   show(byId("tiles"), el("dl", { class: "tiles" },
     tile("Spared calls", sum("saved_loads", brief), added(caches, "bytes_saved") ? [sum("bytes_saved", sized), " not sent again"] : "each answered from a tier"),
     tile("Spared time", sum("saved_seconds", span), "those calls would have taken"),
-    money && tile("Spared money", figure(["money"], money.saved, money.shown), money.about),
+    priced.length > 0 && tile("Spared money", figure(["sum", "saved_money"], saved, money(saved, report.currency)),
+      money(added(priced, "spent_money"), report.currency), " spent", priced.length < caches.length && `, of ${counted(priced.length)} priced caches`),
     tile("Asked for", figure(["sum", "asked"], asked, brief(asked)), `${counted(askedIn(lately))} in the last whole minute`),
     tile("Loaded", sum("loads", brief), sum("load_seconds", span), " of loading, ", sum("load_failures", counted), " failed"),
     tile("Kept near", sum("bytes_near", sized), sum("entries_near", brief), " entries in all workers"),
@@ -171,12 +173,12 @@ const drawCloser = (report, caches) => {
   }
   const gain = curve.hit_ratio_at_twice - curve.hit_ratio;
   const hourly = hourOf([cache], report.at).reduce((sum, minute) => sum + askedIn(minute), 0);
-  const calls = Math.round(gain * hourly * 24), lru = cache.policy === "lru"; // it is LRU's curve
+  const calls = Math.round(gain * hourly * 24), own = curve.policy === cache.policy; // else it is LRU's curve
   show(byId("curve"),
-    el("p", { class: "sentence" }, lru ? "A near tier of " : "If it were LRU, a near tier of ", figure([...path, "curve", "size"], curve.size, counted(curve.size)), " entries ", lru ? "answers " : "would answer ",
+    el("p", { class: "sentence" }, own ? "A near tier of " : "If it were LRU, a near tier of ", figure([...path, "curve", "size"], curve.size, counted(curve.size)), " entries ", own ? "answers " : "would answer ",
       el("b", {}, figure([...path, "curve", "hit_ratio"], curve.hit_ratio, percent(curve.hit_ratio))), "; twice the size would answer ",
       el("b", {}, figure([...path, "curve", "hit_ratio_at_twice"], curve.hit_ratio_at_twice, percent(curve.hit_ratio_at_twice))),
-      !lru ? `: an estimate, for its policy is ${cache.policy}.` : gain < 0.005 ? ": it is large enough." : calls >= 1 ? `, about ${brief(calls)} more a day at this hour’s pace.` : "."),
+      !own ? `: an estimate, for its policy is ${cache.policy}.` : gain < 0.005 ? ": it is large enough." : calls >= 1 ? `, about ${brief(calls)} more a day at this hour’s pace.` : "."),
     curveChart(curve, widthOf("curve")),
     asTable("curve-table", "The curve as a table", ["entries", "hit ratio"], () => curve.points.map(([size, share]) => [counted(size), percent(share)])));
 };

@@ -1,15 +1,16 @@
 """From what was asked for to advice: sizes, policies, ttl, waste; figures first, then sentences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from nearcache.metrics.advice.keys import Keys
 from nearcache.metrics.advice.simulate import hit_ratio, hit_ratio_with_ttl
-from nearcache.metrics.report import CacheReport, Report
+from nearcache.metrics.report import CacheReport, Curve, Report
 from nearcache.near.policies.base import NAMES
 
-__all__ = ["Advice", "CacheAdvice", "Choice", "of_keys", "of_report"]
+__all__ = ["Advice", "CacheAdvice", "Choice", "moved", "of_keys", "of_report"]
 
 _SIZES = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the present one
 _CURVE = (0.0625, 0.125, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 8.0, 16.0)
@@ -19,7 +20,7 @@ _FEW = 1000  # requests of which no more than a guess can be made
 _MUCH = 1_000_000  # bytes that are worth a sentence
 _DAY = 86_400.0
 _LEAST_SPAN = 300.0  # seconds
-_ALIKE = 0.02  # a policy that hits so nearly what LRU would is told of by LRU's curve
+_ALIKE = 0.02  # what hits so nearly what was simulated, or LRU would, is told of by that
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,10 @@ class Choice:
 class CacheAdvice:
     """What is to be said of one cache. Ratios are 0 to 1, of the near tier.
 
-    method: "played" (each choice on a near tier of nearcache's), "estimated" (from the sample that
-    a running cache keeps, which tells of LRU), or "guessed" (likewise, but the cache's own policy
-    does not hit what LRU would: nothing is advised).
+    method: "played" (each choice on a near tier of nearcache's), "simulated" (each on a miniature,
+    by a running cache itself, from the sample of its requests that it keeps), "estimated" (from a
+    sample that tells of LRU), or "guessed" (of a running cache, too, but it does not hit what its
+    miniature, or LRU, hits: nothing is advised).
     """
 
     name: str
@@ -161,7 +163,7 @@ def _sizes(times: Sequence[float], size: int, distinct: int) -> list[int]:
 
 
 def of_report(report: Report) -> Advice:
-    """Estimate, from what workers report, what other sizes would do."""
+    """Say, from what workers report, what other sizes and policies would do."""
     notes = []
     if not report.workers:
         notes.append("No worker is reporting: nothing is known.")
@@ -174,7 +176,13 @@ def of_report(report: Report) -> Advice:
         for cache in report.caches
         if f"{cache.namespace} ({cache.kind})" not in known
     ]
-    if caches:
+    own = {cache.curve.really is not None for cache in report.caches if cache.curve is not None}
+    if caches and True in own:
+        notes.append(
+            "Simulated by the workers, from a sample of what was asked for of late; a key log "
+            "(cache.admin.record) goes back as far as you wish, and tells what the ttl costs."
+        )
+    if caches and False in own:
         notes.append(
             "Estimated for LRU from a sample; record a key log (cache.admin.record) to have other "
             "policies, and ttl, compared."
@@ -188,7 +196,6 @@ def _of_cache(cache: CacheReport) -> CacheAdvice | None:
     if curve is None or not curve.points or asked < 1 or not curve.size:
         return None
     size, base = curve.size, stats.near_hits / asked
-    at_size = curve.hit_ratio(size)
     minutes = [minute for minute in cache.minutes if minute.asked]
     span = (cache.minutes[-1].minute - cache.minutes[0].minute + 1) * 60.0 if minutes else 0.0
     known = span >= _LEAST_SPAN  # a day cannot be told from a minute
@@ -198,45 +205,67 @@ def _of_cache(cache: CacheReport) -> CacheAdvice | None:
     to_model = stats.loads / beyond if beyond else 0.0
 
     policy = cache.policy or "adaptive"
-    is_told = policy == "lru" or abs(base - at_size) <= _ALIKE
-    at_most = curve.points[-1][1]  # what was asked for once is missed by any cache
+    at_size, own = curve.hit_ratio(size), curve.really is not None
+    # of a simulation the very requests that were simulated are known, and what they really hit
+    is_told = abs((base if curve.really is None else curve.really) - at_size) <= _ALIKE
+    is_told = is_told or (policy == "lru" and not own)
+    hits = partial(moved, base, at_size) if is_told or own else _beside_lru(curve, base)
 
-    def hits(entries: int) -> float:
-        there = curve.hit_ratio(entries)
-        if entries <= size:
-            # LRU keeps nothing of a loop, and tells nothing of smaller ones
-            tells = at_size > 0 and (is_told or at_size >= base / 2)
-            return base * (min(1.0, there / at_size) if tells else entries / size)
-        if there <= at_size:
-            return base
-        if is_told or at_most <= base:
-            # of the misses: repeats within a batch are hits that the curve knows nothing of
-            return 1.0 - (1.0 - base) * (1.0 - there) / (1.0 - at_size)
-        return base + (at_most - base) * min(1.0, (there - at_size) / (at_most - at_size))
-
-    def choice(entries: int) -> Choice:
-        ratio = hits(entries)
+    def choice(entries: int, policy: str, ratio: float) -> Choice:
         spared = per_day * (ratio - base) * to_model if per_day is not None and is_told else None
         return Choice(entries, policy, ratio, spared)
 
+    sizes = [max(1, round(size * each)) for each in _SIZES]
+    others = {**curve.others, policy: at_size} if is_told and curve.others else {}
     enough = next((entries for entries, ratio in curve.points if ratio >= at_size - _AS_GOOD), size)
     used = stats.entries_near / max(1, cache.workers)
     idle = max(0.0, 1 - enough / used) if used and enough < used and is_told else 0.0
     return CacheAdvice(
         name=f"{cache.namespace} ({cache.kind})",
-        method="estimated" if is_told else "guessed",
+        method="guessed" if not is_told else "simulated" if own else "estimated",
         requests=asked,
         distinct=None,
         entries=size,
         policy=policy,
         hit_ratio=base,
         per_day=per_day,
-        sizes=tuple(choice(max(1, round(size * each))) for each in _SIZES),
+        sizes=tuple(choice(each, policy, hits(curve.hit_ratio(each), each)) for each in sizes),
+        policies=tuple(choice(size, name, hits(ratio, size)) for name, ratio in others.items()),
         ttl=cache.ttl,
         ttl_costs=min(1.0, stats.expirations / asked) if cache.ttl is not None else None,
         wasted_bytes=round(idle * stats.bytes_near),
-        curve=tuple((entries, hits(entries)) for entries, _ in curve.points if entries),
+        curve=tuple((entries, hits(there, entries)) for entries, there in curve.points if entries),
     )
+
+
+def moved(base: float, at_size: float, there: float, _entries: int = 0) -> float:
+    """Return what is hit elsewhere on a curve, where ``base`` is hit and not quite ``at_size``.
+
+    What a smaller cache loses is a share of the hits, what a larger one gains one of the misses.
+    """
+    if there <= at_size:
+        return base * there / at_size if at_size else base
+    return 1.0 - (1.0 - base) * (1.0 - there) / (1.0 - at_size)
+
+
+def _beside_lru(curve: Curve, base: float) -> Callable[[float, int], float]:
+    """Guess along LRU's curve, where LRU would not hit what is hit."""
+    size, at_size = curve.size, curve.hit_ratio(curve.size)
+    at_most = curve.points[-1][1]  # what was asked for once is missed by any cache
+
+    def hits(there: float, entries: int) -> float:
+        if entries <= size:
+            # LRU keeps nothing of a loop, and tells nothing of smaller ones
+            tells = at_size > 0 and at_size >= base / 2
+            return base * (min(1.0, there / at_size) if tells else entries / size)
+        if there <= at_size:
+            return base
+        if at_most <= base:
+            # of the misses: repeats within a batch are hits that the curve knows nothing of
+            return moved(base, at_size, there)
+        return base + (at_most - base) * min(1.0, (there - at_size) / (at_most - at_size))
+
+    return hits
 
 
 # -- in words ------------------------------------------------------------------------------------
@@ -252,8 +281,9 @@ def _sentences(advice: CacheAdvice) -> Iterator[str]:
     yield f"{advice.entries:,} entries, {advice.policy}: near answers {now:.1%} of what is asked."
     if advice.method == "guessed":
         yield (
-            "LRU, which the sample tells of, would answer another share: what other sizes would "
-            "answer is a guess. Record a key log (cache.admin.record) to know."
+            "The sample of what was asked for tells of another share: entries leave before their "
+            "time, or it tells of LRU, which is not the policy. What other sizes would answer is a "
+            "guess. Record a key log (cache.admin.record) to know."
         )
     else:
         yield from _of_sizes(advice, now)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nearcache.near.replay import mixed
+
 __all__ = ["Hashes", "Keys", "mixed"]
 
 Hashes = NDArray[np.uint64]
@@ -54,12 +56,3 @@ class Keys:
         # other bits than those a recorder chose by
         bits = mixed(self.hashes ^ np.uint64(0x5851F42D4C957F2D)) >> np.uint64(11)
         return bits < np.uint64(int(share * 2**53))
-
-
-def mixed(numbers: Hashes) -> Hashes:
-    """Return 64 well-mixed bits of each number. Source: splitmix64 (Steele et al., 2014)."""
-    x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed_bits: Hashes = x ^ (x >> np.uint64(31))
-    return mixed_bits

@@ -4,7 +4,7 @@ Where there is much, a share of the keys is played on a cache that is as much sm
 et al., "Cache Modeling and Optimization using Miniature Simulations", ATC 2017). Whether the
 hottest keys are in the sample is luck; the requests it has too few or too many are counted as the
 hits they would be (SHARDS_adj, FAST 2015). What the adaptive policy decides hangs on how keys hash,
-and may differ by points between two runs: it is played three times, and the median taken.
+and may differ by points between two runs: it is played nine times, and the median taken.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,14 @@ import numpy as np
 from nearcache.clock import monotonic
 from nearcache.metrics.advice.keys import Keys
 from nearcache.near.pick import object_tier
+from nearcache.near.replay import BY_CHANCE, SALTS, hits, mixed
 
 __all__ = ["hit_ratio", "hit_ratio_with_ttl", "share_for"]
 
 _ENTRIES = 10_000  # of a miniature cache, at least: smaller ones are not alike
 _REQUESTS = 600_000  # of a sample, at least
-_MOST = 3_000_000  # of a sample, at most: a minute's work for a table
+_MOST = 3_000_000  # of a sample, at most: some seconds of work for a table
 _ROOM = 2**62
-_BY_CHANCE = ("adaptive", "random")
-_SALTS = (0, 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 
 
 def share_for(keys: Keys, size: int) -> float:
@@ -52,44 +51,27 @@ def _played(keys: Keys, policy: str, size: int, ttl: float | None) -> float:
     room = max(1, round(size * keys.share * share))
     times = None if ttl is None or keys.times is None else keys.times[taken].tolist()
     played = []
-    for salt in _SALTS if policy in _BY_CHANCE else _SALTS[:1]:
-        wanted: list[int] = (keys.hashes[taken] ^ np.uint64(salt)).tolist()
-        if ttl is None or times is None:
-            played.append(_hits(wanted, policy, room))
+    for salt in SALTS if policy in BY_CHANCE else SALTS[:1]:
+        wanted = mixed(keys.hashes[taken] ^ np.uint64(salt))
+        if times is None or ttl is None:
+            played.append(hits(wanted, policy, room))
         else:
-            played.append(_young_hits(wanted, times, policy, room, ttl))
-    hits = median(played)
+            played.append(_young_hits(wanted.tolist(), times, policy, room, ttl))
     whole = keys.requests * keys.share * share
-    return float(np.clip((hits + whole - len(wanted)) / whole, 0.0, 1.0))
-
-
-def _tier(policy: str, room: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    return object_tier(policy=policy, max_entries=room, max_bytes=_ROOM, clock=monotonic, seed=1)
-
-
-def _hits(wanted: Sequence[int], policy: str, room: int) -> int:
-    tier = _tier(policy, room)
-    get, put = tier.get, tier.put
-    hits = 0
-    for key in wanted:
-        if get(key) is None:
-            put(key, True)
-        else:
-            hits += 1
-    return hits
+    return float(np.clip((median(played) + whole - len(wanted)) / whole, 0.0, 1.0))
 
 
 def _young_hits(
     wanted: Sequence[int], times: Sequence[float], policy: str, room: int, ttl: float
 ) -> int:
     """Count the hits that are no older than ``ttl``; what is older is loaded anew."""
-    tier = _tier(policy, room)
+    tier = object_tier(policy=policy, max_entries=room, max_bytes=_ROOM, clock=monotonic, seed=1)
     get, put = tier.get, tier.put
-    hits = 0
+    found = 0
     for key, now in zip(wanted, times, strict=True):
         born = get(key)
         if born is None or now - born >= ttl:
             put(key, now)
         else:
-            hits += 1
-    return hits
+            found += 1
+    return found

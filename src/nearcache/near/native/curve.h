@@ -8,6 +8,9 @@
  * one that is: the sampled keys' last accesses are bits in a window of time, counted in two levels,
  * so a distance is the sum of a few small counters; when the window is full, the bits move together.
  *
+ * The hits and misses that it looks at are noted in the tier's trail, too (trail.h), which has a
+ * sample of its own; a hit in neither of them goes by.
+ *
  * Memory: none before the first sample, then a block that doubles from 3 KB to 94 KB, and 32 bytes
  * per bin (4 KB at first, 16 KB for 500,000 distinct keys, 24 KB for 60 million). Where memory is
  * refused it makes do with what it has and samples fewer keys. Not thread-safe: the tier sees to
@@ -20,6 +23,8 @@
 
 #include <stdint.h>
 #include <string.h>
+
+#include "trail.h"
 
 enum {
     CURVE_KEYS = 6144,     /* most keys sampled */
@@ -66,6 +71,7 @@ typedef struct curve {
     curve_bin *bins;
     uint32_t bins_count;
     uint64_t cold; /* misses of keys never seen */
+    trail trail;
 } curve;
 
 static inline uint32_t curve_window(uint32_t capacity) { return capacity * 2; }
@@ -95,6 +101,7 @@ static void curve_init(curve *c) {
 static void curve_free(curve *c) {
     PyMem_RawFree(c->hash);
     PyMem_RawFree(c->bins);
+    trail_free(&c->trail);
     curve_init(c);
 }
 
@@ -246,16 +253,20 @@ static void curve_count(curve *c, uint64_t distance, int kind, int known) {
         c->bins[bin].at_least[kind] += weight;
 }
 
+static inline void curve_look(curve *c) {
+    c->reject = c->paused ? UINT64_MAX : c->sample & c->trail.sample;
+}
+
 static inline void curve_set_rate(curve *c, uint32_t shift) {
     c->shift = shift;
     c->sample = ((uint64_t)1 << shift) - 1;
-    if (!c->paused) c->reject = c->sample;
+    curve_look(c);
 }
 
 static void curve_pause(curve *c) {
     c->paused = 1;
     c->paused_at = c->hits;
-    c->reject = UINT64_MAX;
+    curve_look(c);
     c->wake = c->hits + CURVE_SHARE * curve_burst(c);
 }
 
@@ -302,7 +313,7 @@ static void curve_resume(curve *c, uint64_t hits) {
     c->skipped_hits += hits - c->paused_at;
     c->paused = 0;
     c->wake = CURVE_NEVER;
-    c->reject = c->sample;
+    curve_look(c);
     c->credit = (uint32_t)curve_burst(c);
     c->resumed = c->now; /* what happened in the pause is unknown */
     c->fresh = 0;
@@ -349,9 +360,17 @@ static void curve_access(curve *c, uint64_t hash, int kind) {
     if (!--c->until_tick) curve_fade(c);
 }
 
+static void curve_note(curve *c, uint64_t hash, int hit) {
+    if (hash & c->trail.sample) return;
+    trail_note(&c->trail, hash, hit);
+    curve_look(c);
+}
+
 static void curve_hit_sampled(curve *c, uint64_t hash) {
     if (c->hits == c->wake) curve_resume(c, c->hits - 1);
-    if (c->paused || hash & c->sample) return;
+    if (c->paused) return;
+    curve_note(c, hash, 1);
+    if (hash & c->sample) return;
     curve_access(c, hash, CURVE_HIT);
     if (!--c->credit) curve_pause(c);
 }
@@ -362,9 +381,10 @@ static inline void curve_hit(curve *c, uint64_t hash) {
     curve_hit_sampled(c, hash);
 }
 
-/* One miss: when what was missing is put. */
-static inline void curve_miss(curve *c, uint64_t hash) {
+/* One miss: when what was missing is put, and the tier has so many entries. */
+static inline void curve_miss(curve *c, uint64_t hash, uint32_t entries) {
     c->misses++;
+    c->trail.entries = entries;
     if (!c->paused) {
         c->credit = c->credit < CURVE_SAVED - CURVE_GRANT ? c->credit + CURVE_GRANT : CURVE_SAVED;
     } else if (c->wake - c->hits <= CURVE_GRANT * CURVE_SHARE) {
@@ -374,6 +394,7 @@ static inline void curve_miss(curve *c, uint64_t hash) {
         c->skipped_misses++;
     }
     if (!(hash & c->sample)) curve_access(c, hash, c->paused ? CURVE_GHOST : CURVE_MISS);
+    if (!c->paused) curve_note(c, hash, 0);
 }
 
 /* Hits that were skipped so far, the present pause included. */

@@ -2,6 +2,15 @@
 # the two, and for nobody else. A tier calls curve.h itself.
 
 
+cdef extern from "native/trail.h":
+    ctypedef struct trail:
+        uint32_t count
+        uint32_t shift
+        bint late
+    uint32_t trail_at(const trail *, uint32_t)
+    size_t trail_bytes(const trail *)
+
+
 cdef extern from "native/curve.h":
     ctypedef struct curve_bin:
         uint64_t known[2]
@@ -14,11 +23,12 @@ cdef extern from "native/curve.h":
         uint32_t shift
         uint32_t count
         bint paused
+        trail trail
     void curve_init(curve *)
     void curve_free(curve *)
     void curve_reset(curve *)
     void curve_hit(curve *, uint64_t)
-    void curve_miss(curve *, uint64_t)
+    void curve_miss(curve *, uint64_t, uint32_t)
     size_t curve_bytes(const curve *)
     uint64_t curve_skipped_hits(const curve *)
     uint32_t curve_histogram_bins(const curve *)
@@ -36,6 +46,18 @@ cdef object _curve_histogram(const curve *source):
         counts, source.cold, source.hits, source.misses, curve_skipped_hits(source),
         source.skipped_misses, source.count, source.shift,
     )
+
+
+cdef object _curve_trail(const curve *source):
+    """The fields of near.trail.Steps, in their order."""
+    cdef uint32_t i, count = source.trail.count
+    words = np.empty(count, np.uint32)
+    cdef uint32_t[::1] to = words
+    if source.trail.count != count:
+        return _curve_trail(source)  # a finaliser that ran in the allocation came in here
+    for i in range(count):
+        to[i] = trail_at(&source.trail, i)
+    return words, source.trail.shift, bool(source.trail.late)
 
 
 cdef class Curve:
@@ -60,8 +82,12 @@ cdef class Curve:
     def hit(self, uint64_t key_hash):
         curve_hit(&self._curve, key_hash)
 
-    def miss(self, uint64_t key_hash):
-        curve_miss(&self._curve, key_hash)
+    @property
+    def trail_nbytes(self):
+        return trail_bytes(&self._curve.trail)
+
+    def miss(self, uint64_t key_hash, uint32_t entries=0):
+        curve_miss(&self._curve, key_hash, entries)
 
     def hit_many(self, hashes):
         cdef const uint64_t[::1] view = hashes
@@ -74,3 +100,6 @@ cdef class Curve:
 
     def histogram(self):
         return _curve_histogram(&self._curve)
+
+    def trail(self):
+        return _curve_trail(&self._curve)

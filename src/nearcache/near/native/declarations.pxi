@@ -10,7 +10,7 @@ from cpython.object cimport Py_EQ, PyObject, PyObject_RichCompareBool
 from cpython.exc cimport PyErr_Clear
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport HUGE_VAL
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 

@@ -67,6 +67,10 @@ cdef class _Entries:
         """Return what near.curve.measured() makes a miss-ratio curve of."""
         return _curve_histogram(&self._curve)
 
+    def trail(self):
+        """Return what near.miniature plays: near.trail.Steps."""
+        return _curve_trail(&self._curve)
+
     cdef inline void _hit(self, uint32_t id, uint64_t hash) noexcept:
         policy_touch(&self._policy, id, hash)
         curve_hit(&self._curve, hash)

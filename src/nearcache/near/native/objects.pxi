@@ -269,7 +269,7 @@ cdef class ObjectTier(_Entries):
         self._set_life(id, expires)
         index_put(&self._index, hash, id)
         policy_insert(&self._policy, id, hash)
-        curve_miss(&self._curve, hash)
+        curve_miss(&self._curve, hash, self._ids.live)
         self._total += OBJECT_BYTES + size
         self._version += 1
 

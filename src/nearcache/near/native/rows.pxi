@@ -517,7 +517,7 @@ cdef class VectorTier(_Entries):
         if self._by_digest.cells is not NULL:
             index_put(&self._by_digest, self._digest_hash(digest, shelf.number), id)
         policy_insert(&self._policy, id, name.b)
-        curve_miss(&self._curve, name.b)
+        curve_miss(&self._curve, name.b, self._ids.live)
         shelf.live += 1
         self._total += self._cost(arena, False)
         self._version += 1
