@@ -188,13 +188,18 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
     return results
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Poll until ``condition`` gives something true, and return that."""
+def until(condition: Callable[[], Any], seconds: float = _HANG) -> Any:
+    """Poll until ``condition`` gives something true, and return that.
+
+    A look that begins in time counts however long it takes: the machine may stand still in it.
+    """
     deadline = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+    while True:
+        in_time = time.monotonic() < deadline
+        if answer := condition():
+            return answer
+        assert in_time, f"not within {seconds} s"
         time.sleep(0.002)  # between two looks at the condition
-    return answer
 
 
 def face_of(kind: str) -> type:

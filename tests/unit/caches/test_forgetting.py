@@ -490,7 +490,7 @@ def test_what_is_delivered_while_it_is_read_does_not_come_back():
     store.locked, store.race = False, True
     delivering = threading.Thread(target=lambda: cache.get("other", M))
     delivering.start()
-    until(lambda: cache._tiers.engine.sharing.access._delivering.locked())
+    until(lambda: cache._tiers.engine.sharing.access._delivering.taken)
     got = []
     reader = threading.Thread(target=lambda: got.append(cache.get("text", M)), name="reader")
     reader.start()

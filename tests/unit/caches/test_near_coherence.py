@@ -317,7 +317,7 @@ def test_after_writers_stop_all_caches_hold_what_the_store_holds(near, shared):
     assert in_threads(8, work) == [None] * 8
     truth = caches[0].get_batch(keys, MISSING, max_staleness=0)
     for cache in caches:
-        until(lambda cache=cache: cache.get_batch(keys, MISSING) == truth, 3.0)
+        until(lambda cache=cache: cache.get_batch(keys, MISSING) == truth)
 
 
 def test_a_reader_never_sees_an_older_value_after_a_newer_one(near, shared):
@@ -373,7 +373,7 @@ def test_through_late_replies_nothing_old_stays(near, face, one_server):
             for thread in threads:
                 thread.join()
             assert reader.get("key") in (n - 1, n)
-            until(lambda n=n: reader.get("key") == n, 1.0)
+            until(lambda n=n: reader.get("key") == n)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"x", b"y" * 16, b"z" * 100])

@@ -336,7 +336,10 @@ def test_the_first_value_of_a_namespace_is_kept_near(near, face, shared):
         one.get_or_load("key", lambda: 1, tags=tags)
         two.put("key", 1, tags=tags)
         for cache in (one, two):
-            until(lambda cache=cache: cache.get("key") == 1 and cache.get_stats().near_hits, 1.0)
+            until(
+                lambda cache=cache: cache.get("key") == 1 and cache.get_stats().near_hits,
+                Options().link_timeout,
+            )
             until(lambda cache=cache: cache.link == "tracking")
             hits = cache.get_stats().near_hits
             until(

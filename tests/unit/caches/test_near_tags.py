@@ -151,7 +151,7 @@ def test_values_of_a_new_tag_are_near_before_long(near, face, shared):
             cache.get_batch(keys) == list(range(10)) and cache.get_stats().near_hits == before + 10
         )
 
-    until(all_are_hits, 1.0)
+    until(all_are_hits, Options().link_timeout)
 
 
 BAD = ["tag", b"tag", [b"tag"], [1], [None], [""], ["good", ""], 5, None, [["tag"]]]

@@ -145,9 +145,12 @@ def test_no_agent_meets_another_whatever_their_names_and_keys(memory, face, shar
         assert one.retrieve_batch(ODD, ANN, who.agent_id) == found
 
 
+# One face: names are made and read below both. The test above this one asks each.
+
+
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: ascii(odd[:12]))
-def test_an_agent_scans_and_clears_what_is_its_own_alone(memory, face, shared, odd):
-    one = memory(face, shared)
+def test_an_agent_scans_and_clears_what_is_its_own_alone(memory, shared, odd):
+    one = memory("sync", shared)
     names = sorted({odd, "a", "ab", "b", f"{odd}x", f"x{odd}", f"{odd},s", odd * 2, "shared"})
     for name in names:
         one.stash_batch(dict.fromkeys(names, name), agent(name, AccessTier.CONTRIBUTOR))
@@ -161,8 +164,8 @@ def test_an_agent_scans_and_clears_what_is_its_own_alone(memory, face, shared, o
 
 
 @pytest.mark.parametrize("pattern", ODD, ids=lambda odd: ascii(odd[:12]))
-def test_no_pattern_finds_what_is_anothers(memory, face, shared, pattern):
-    one = memory(face, shared)
+def test_no_pattern_finds_what_is_anothers(memory, shared, pattern):
+    one = memory("sync", shared)
     one.stash_batch(dict.fromkeys(ODD, 1), BOB)
     one.stash("mine", 1, ANN)
     assert set(one.scan_keys(ANN, pattern).items) <= {"mine"}

@@ -134,7 +134,7 @@ def test_a_stream_outlives_the_close_of_its_store(store, path, stream):
     store.close()
     other = SQLiteStore(path)
     other.revoke([KEY], LOG)
-    eventually(lambda: names(stream, KEY) == [KEY], within=1)
+    eventually(lambda: names(stream, KEY) == [KEY])
     other.close()
 
 

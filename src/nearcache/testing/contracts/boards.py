@@ -1,7 +1,7 @@
 """The boards of a store, as tests: what processes say of themselves, each for a while."""
 
 from nearcache.stores.base import Changed
-from nearcache.testing.contracts.store_parts import LONG, at_once, eventually, forked
+from nearcache.testing.contracts.store_parts import LONG, SHORT, at_once, eventually, forked
 
 BOARD, OTHER_BOARD = b"nc1:{board!}:reports", b"nc1:{other!}:reports"
 PREFIX = b"nc1:{board:"
@@ -30,24 +30,24 @@ class BoardContract:
         assert store.reports(OTHER_BOARD) == {b"one": b"2"}
 
     def test_what_has_ended_is_gone_and_the_rest_stays(self, store):
-        store.report(BOARD, b"short", b"1", 0.2)
+        store.report(BOARD, b"short", b"1", SHORT)
         store.report(BOARD, b"long", b"2", LONG)
-        self.pass_time(store, 0.2)
+        self.pass_time(store, SHORT)
         assert store.reports(BOARD) == {b"long": b"2"}
 
     def test_a_short_life_ends_no_longer_one(self, store):
         store.report(BOARD, b"long", b"2", LONG)
-        store.report(BOARD, b"short", b"1", 0.05)
-        self.pass_time(store, 0.05)
-        store.report(BOARD, b"third", b"3", 0.05)
+        store.report(BOARD, b"short", b"1", SHORT)
+        self.pass_time(store, SHORT)
+        store.report(BOARD, b"third", b"3", SHORT)
         assert store.reports(BOARD).keys() >= {b"long"}
-        self.pass_time(store, 0.05)
+        self.pass_time(store, SHORT)
         assert store.reports(BOARD) == {b"long": b"2"}
 
     def test_who_speaks_again_lives_on(self, store):
-        store.report(BOARD, b"one", b"1", 0.05)
+        store.report(BOARD, b"one", b"1", SHORT)
         store.report(BOARD, b"one", b"2", LONG)
-        self.pass_time(store, 0.05)
+        self.pass_time(store, SHORT)
         assert store.reports(BOARD) == {b"one": b"2"}
 
     def test_no_seconds_take_it_down(self, store):

@@ -19,7 +19,7 @@ LOG = b"log"
 OLD, NEW = stored_entry(b"old"), stored_entry(b"new")
 MARK = mark_of(OLD)
 LONG = 60.0
-SHORT = 0.05
+SHORT = 0.02
 
 
 def store_time(store: Store) -> float:
@@ -33,6 +33,21 @@ def eventually(holds: Callable[[], bool], *, within: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.001)  # between two looks at a condition that a server makes true
+
+
+def while_it_lives(seconds: float, work: Callable[[int], Any]) -> Any:
+    """What ``work`` answers, all of it done within ``seconds``: the life of what it made.
+
+    A machine may stand still for longer than a life that a test would wait for. Then it is done
+    again: ``work`` takes the number of the try, and makes keys of its own of it.
+    """
+    number = 0
+    while True:
+        started = time.monotonic()
+        answer = work(number)
+        if time.monotonic() - started < seconds:
+            return answer
+        number += 1
 
 
 def at_once(count: int, work: Callable[[int], Any]) -> list[Any]:

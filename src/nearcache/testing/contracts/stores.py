@@ -27,6 +27,7 @@ from nearcache.testing.contracts.store_parts import (
     eventually,
     forked,
     store_time,
+    while_it_lives,
 )
 from nearcache.testing.contracts.stores_mutable import MutableContract
 from nearcache.testing.contracts.stores_scan import ScanContract
@@ -45,6 +46,7 @@ __all__ = [
     "eventually",
     "forked",
     "store_time",
+    "while_it_lives",
 ]
 
 
@@ -108,7 +110,7 @@ class StoreContract(MutableContract, ScanContract, StreamContract, BoardContract
 
     # -- lives -----------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("ttl", [0.05, 0.251])
+    @pytest.mark.parametrize("ttl", [SHORT, 0.101])
     @pytest.mark.parametrize("way", ["write", "fill"])
     def test_an_entry_lives_its_ttl_to_the_millisecond(self, store, way, ttl):
         if way == "fill":
@@ -253,10 +255,15 @@ class StoreContract(MutableContract, ScanContract, StreamContract, BoardContract
         assert store.fill([b"a"], [NEW], b"yours", MARK, None) == [WRITTEN]
 
     def test_a_renewed_lease_lives_on(self, store):
-        store.lease([b"a", b"b"], b"mine", 3 * SHORT, MARK)
-        store.renew([b"a"], b"mine", LONG)
+        def renewed(number):
+            keys = [b"a-%d" % number, b"b-%d" % number]
+            store.lease(keys, b"mine", 3 * SHORT, MARK)
+            store.renew(keys[:1], b"mine", LONG)
+            return keys
+
+        keys = while_it_lives(3 * SHORT, renewed)
         self.pass_time(store, 3 * SHORT)
-        assert store.lease([b"a", b"b"], b"yours", LONG, MARK) == [HELD, TAKEN]
+        assert store.lease(keys, b"yours", LONG, MARK) == [HELD, TAKEN]
 
     def test_a_lease_that_has_ended_cannot_be_renewed(self, store):
         store.lease([b"a"], b"mine", SHORT, MARK)

@@ -4,7 +4,7 @@ import pytest
 
 from nearcache.errors import StoreError
 from nearcache.stores.base import HELD, MOST_SCANNED, TAKEN, WRITTEN
-from nearcache.testing.contracts.store_parts import GROUPS, LOG, LONG, SHORT, store_time
+from nearcache.testing.contracts.store_parts import GROUPS, LOG, LONG, SHORT, while_it_lives
 from nearcache.testing.contracts.stores_mutable import ABSENT, ONE, TWO, V1, there
 
 START = (b"nc1:{a:", b"}:k:t")
@@ -186,10 +186,15 @@ class ScanContract:
     # -- touch -----------------------------------------------------------------------------------
 
     def test_a_value_that_is_touched_lives_on(self, store):
-        keep(store, [b"a", b"b"], 10 * SHORT)
-        store.touch([b"a"], LONG)
-        self.pass_time(store, 10 * SHORT)
-        assert store.look([b"a", b"b"], []).values == [ONE, None]
+        def touched(number):
+            keys = [b"a-%d" % number, b"b-%d" % number]
+            keep(store, keys, 3 * SHORT)
+            store.touch(keys[:1], LONG)
+            return keys
+
+        keys = while_it_lives(3 * SHORT, touched)
+        self.pass_time(store, 3 * SHORT)
+        assert store.look(keys, []).values == [ONE, None]
 
     def test_a_touch_never_shortens_a_life(self, store):
         keep(store, [b"a"], LONG)
@@ -224,13 +229,15 @@ class ScanContract:
         assert store.commit([b"a"], [TWO], [V1], None, LOG) == [WRITTEN]
 
     def test_a_touch_leaves_alone_what_has_nine_tenths_of_its_life(self, store):
-        start = store_time(store)
-        keep(store, [b"a"], 20 * SHORT)
-        store.touch([b"a"], 21 * SHORT)  # more than nine tenths: nothing is written
-        if store_time(store) - start > SHORT:
-            pytest.skip("the machine stood still: less was left")
-        self.pass_time(store, 20 * SHORT)
-        assert there(store, b"a") is None
+        def touched(number):
+            key = b"a-%d" % number
+            keep(store, [key], 15 * SHORT)
+            store.touch([key], 16 * SHORT)  # fifteen sixteenths are left: nothing is written
+            return key
+
+        key = while_it_lives(SHORT / 2, touched)
+        self.pass_time(store, 15 * SHORT)
+        assert there(store, key) is None
 
     def test_thousands_of_values_are_touched_at_once(self, store):
         keys = [b"%d" % n for n in range(3000)]

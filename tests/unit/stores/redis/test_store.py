@@ -590,6 +590,7 @@ def test_every_refusal_leaves_the_connection_usable(one_server, connect):
 # -- the time-out that follows the server --------------------------------------------------------
 
 
+@pytest.mark.impatient
 def test_the_first_answer_is_waited_for_longer_than_any_healthy_server_takes():
     assert RoundTripTimer().timeout >= 1
 
@@ -602,6 +603,7 @@ def test_quick_answers_bring_the_time_out_down_to_its_floor():
     assert 0.05 <= timer.timeout <= 0.25
 
 
+@pytest.mark.impatient
 def test_slow_answers_bring_it_up():
     timer = RoundTripTimer()
     for _ in range(50):
@@ -609,6 +611,7 @@ def test_slow_answers_bring_it_up():
     assert timer.timeout >= 0.3
 
 
+@pytest.mark.impatient
 def test_an_answer_that_is_late_once_does_not_make_it_forget():
     timer = RoundTripTimer()
     for _ in range(50):

@@ -6,6 +6,8 @@ from nearcache.stores.redis import timer as timers
 from nearcache.stores.redis.timer import LONG, RoundTripTimer
 from nearcache.testing import ManualClock
 
+pytestmark = pytest.mark.impatient
+
 MEGABYTE = 1_000_000
 
 
@@ -24,7 +26,6 @@ def measured(seconds, *, answers=50):
     return timer
 
 
-@pytest.mark.impatient
 def test_a_store_nearby_is_waited_for_50_ms():
     assert measured(0.0002).timeout == 0.05
 
@@ -80,7 +81,6 @@ def test_who_may_be_behind_a_long_request_waits_for_it_too():
 # -- what does not come --------------------------------------------------------------------------
 
 
-@pytest.mark.impatient
 def test_many_that_waited_at_the_same_time_are_one_time_out(clock):
     timer = measured(0.001)
     before, asked = timer.timeout, clock()
