@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearcache.cli.asking import failing_well
+from nearcache.cli.asking import PriceFile, failing_well, prices_of
 from nearcache.cli.listening import needing, say, shown_url, tls_of, warn_of_plain
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def serve(
             metavar="NAME", help="A further name that the dashboard is reached by; may be repeated."
         ),
     ] = None,
+    prices: PriceFile = None,
     tls_certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Certificate, to speak TLS.")
     ] = None,
@@ -174,6 +175,7 @@ def serve(
             ignore_headers=ignore_header or [],
             only_embeddings=only_embeddings,
             ui=_access(ui, host, ui_token, ui_host, secure=tls is not None),
+            prices=prices_of(prices),
         )
         with listen(host, port) as door:
             warn_of_plain(host, tls, "callers' keys", "the proxy")

@@ -96,17 +96,18 @@ class ProcessSource:
     """The caches of this process alone, for one that has no store.
 
     Whoever has it calls ``note`` every few seconds, or has no history by the minute.
+    prices: as ``StoreSource`` has them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, prices: "Prices | None" = None) -> None:
         from nearcache.metrics.report import OfProcess
 
-        self._process = OfProcess()
+        self._process, self._prices = OfProcess(), prices
         self.note = self._process.note
 
     def report(self) -> Document:
         """Return the same document as ``nearcache stats --json``, of this process alone."""
-        return self._process.report().to_dict()
+        return self._process.report().to_dict(self._prices)
 
     def explain(self, namespace: str, key: str, model: str | None) -> Document:  # noqa: ARG002
         """Refuse: it is a store that knows. Raises: ConfigError."""

@@ -192,9 +192,9 @@ def make_app(settings: Settings) -> Starlette:
     """
     proxy = Proxy(settings)
     source: Source = (
-        ProcessSource()
+        ProcessSource(prices=settings.prices)
         if settings.store is None
-        else StoreSource(settings.store, namespace=settings.namespace)
+        else StoreSource(settings.store, namespace=settings.namespace, prices=settings.prices)
     )
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from nearcache.dashboard.access import Access
 from nearcache.errors import ConfigError
+from nearcache.metrics.prices import Prices
 from nearcache.options import check_count, check_ttl
 from nearcache.proxy.headers import is_credential
 
@@ -38,6 +39,7 @@ class Settings:
     ignore_headers: request headers that do not change a vector, beside those we know.
     only_embeddings: nothing but requests for embeddings, and for the list of models, is passed on.
     ui: who may look at the dashboard at ``/ui``; None for no dashboard.
+    prices: what vectors cost to load, for the dashboard to show what was saved in money.
 
     Raises: ConfigError.
     """
@@ -60,6 +62,7 @@ class Settings:
     ignore_headers: Sequence[str] = ()
     only_embeddings: bool = False
     ui: Access | None = None
+    prices: Prices | None = None
 
     def __post_init__(self) -> None:
         _check_upstream(self.upstream)

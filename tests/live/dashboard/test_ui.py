@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from dashboards import TOKEN
+from embedders import until
 from provider import KEY, MODEL, Provider
 from proxy_process import Proxy, ask
 
@@ -32,6 +33,23 @@ def test_a_proxy_shows_its_own_figures(look, provider):
         (cache,) = get(proxy.root + "/ui/report").json()["report"]["caches"]
         assert int(near) == cache["near_hits"] > 0
         assert not page.locator("#forgetting").is_visible()
+
+
+@pytest.mark.parametrize("kept", ["here", "in a store"])
+def test_a_proxy_says_what_it_saved_in_money(provider, tmp_path, kept):
+    prices = tmp_path / "prices.toml"
+    prices.write_text("[price]\nproxy = 0.25\n")
+    store = [] if kept == "here" else ["--store", f"sqlite:///{tmp_path / 'v.db'}"]
+    asked = {"NEARCACHE_PRICES": str(prices), "NEARCACHE_REPORT": "0.1"}
+    with Proxy(provider.url, "--ui", *store, **asked) as proxy:
+        for _ in range(2):
+            assert ask(proxy, {"model": MODEL, "input": ["a", "b"]}, KEY).status_code == 200
+
+        def saved():
+            caches = get(proxy.root + "/ui/report").json()["report"]["caches"]
+            return caches and caches[0]["saved_money"] == 0.25 * caches[0]["saved_loads"] > 0
+
+        until(saved)
 
 
 def test_a_proxy_has_none_without_a_token_unless_it_is_asked_for(provider):
