@@ -11,7 +11,6 @@ keys (as SHARDS_adj does, Waldspurger et al., FAST 2015).
 """
 
 from collections.abc import Generator, Iterator
-from statistics import median
 from time import thread_time
 from typing import NamedTuple
 
@@ -56,7 +55,7 @@ class Miniature:
         self._after = len(words) // 4 if late else 0
         self._counted = len(words) - self._after
         self._keys = (words >> np.uint32(1)).astype(np.uint64)
-        self._distinct = len(np.unique(self._keys))
+        self._distinct = len(set(self._keys.tolist()))
         self._really = float((words[self._after :] & 1).mean()) if self._counted else 0.0
         self._scale = 1.0
         if steps.shift and self._really < 1.0:
@@ -106,7 +105,9 @@ class Miniature:
             hashes = mixed(self._keys ^ np.uint64(salt))
             found.append(hits(hashes, policy, room, self._after))
             yield
-        self._ratios[policy, room] = ratio = self._scaled(median(found) / self._counted)
+        self._ratios[policy, room] = ratio = self._scaled(
+            sorted(found)[len(found) // 2] / self._counted
+        )
         return ratio
 
     def _scaled(self, ratio: float) -> float:
