@@ -96,13 +96,15 @@ def check(page, document, *, but=()):
             assert value == pytest.approx(expected(document, path), rel=1e-12), path
 
 
-def test_of_money_where_there_are_prices(look, served, source):
-    prices = Prices({"docs": 0.002}, "EUR")
+@pytest.mark.parametrize("price, digits", [(0.002, 0), (0.0001, 2)])
+def test_of_money_where_there_are_prices(look, served, source, price, digits):
+    prices = Prices({"docs": price}, "EUR")
     source.document = reports.report().to_dict(prices)
     page = look(served.url)
     tile = page.locator("[data-key='Spared money']")
     saved = sum(cache["saved_money"] or 0 for cache in source.document["caches"])
-    assert f"{saved:,.2f} EUR" in tile.inner_text()
+    assert (saved < 1000) == (digits == 2)
+    assert f"{saved:,.{digits}f} EUR" in tile.inner_text()
     assert "priced cache" in tile.inner_text()
     check(page, source.document)
 

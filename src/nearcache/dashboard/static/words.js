@@ -7,8 +7,9 @@ const GAP = "\u202f";
 
 const counted = (n) => NUMBER.format(n);
 const brief = (n) => (n < 1e6 ? NUMBER.format(n) : SHORT.format(n));
-// Two digits after the point, or the first two digits of what is small.
-const money = (n, currency) => `${n && n < 0.995 ? Number(n.toPrecision(2)) : n.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 })} ${currency}`.trim();
+// Two digits after the point, none of what is much, or the first two digits of what is small.
+const cents = (n) => (n < 1e3 ? { minimumFractionDigits: 2, maximumFractionDigits: 2 } : { maximumFractionDigits: 0 });
+const money = (n, currency) => `${n && n < 0.995 ? Number(n.toPrecision(2)) : n.toLocaleString("en-US", cents(n))} ${currency}`.trim();
 const short = (n) => SHORT.format(n);
 const plural = (n, one, more) => `${counted(n)} ${n === 1 ? one : more || one + "s"}`;
 
