@@ -13,6 +13,7 @@ from provider import MODEL
 
 HERE = Path(__file__).parent
 FETCHED = Path(__file__).parents[3] / ".servers"
+# in folders, for the Python of .venv that fetched them
 PYTHONS = {"1": FETCHED / "openai-1", "2": FETCHED / "openai-2", "installed": None}
 NODE = FETCHED / "openai-node"
 
@@ -41,12 +42,13 @@ def same_for_all(lines, provider, asked_once):
 
 @pytest.mark.parametrize("version", PYTHONS)
 def test_openai_python(proxy, provider, key, version):
-    folder = PYTHONS[version]
-    path = {} if folder is None else {"PYTHONPATH": str(folder)}
-    if folder is not None and not folder.is_dir():
-        pytest.fail(f"no openai-python at {folder}; `make servers` fetches it")
+    folder, python, path = PYTHONS[version], sys.executable, {}
+    if folder is not None:
+        if not folder.is_dir():
+            pytest.fail(f"no openai-python at {folder}; `make servers` fetches it")
+        python, path = FETCHED.parent / ".venv/bin/python", {"PYTHONPATH": str(folder)}
     lines = run(
-        [sys.executable, HERE / "openai_client.py", key, provider.url, proxy.url, proxy.url], **path
+        [python, HERE / "openai_client.py", key, provider.url, proxy.url, proxy.url], **path
     )
     assert lines[0].startswith(version if folder is not None else "")
     same_for_all(lines[1:], provider, ["hello wörld", "t7", "async 3", "b", (4,)])
