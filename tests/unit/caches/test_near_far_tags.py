@@ -4,7 +4,7 @@ import pytest
 
 from embedders import until
 from near_fixtures import linked, near_caches
-from nearcache import MemoryStore
+from nearcache import MemoryStore, Options
 
 near = pytest.fixture(near_caches)
 
@@ -21,7 +21,10 @@ class Counting(MemoryStore):
 
 def test_a_far_hit_with_tags_is_one_question(near, face):
     store = Counting()
-    writer, reader = near("sync", store), near(face, store)
+    options = Options(
+        link_timeout=60.0
+    )  # known tokens stay known, however busy the machine is
+    writer, reader = near("sync", store), near(face, store, options=options)
     linked(writer, reader)
     for number in range(1000):
         writer.put(f"k{number}", number, tags=["a", "b"])
