@@ -21,9 +21,7 @@ class Counting(MemoryStore):
 
 def test_a_far_hit_with_tags_is_one_question(near, face):
     store = Counting()
-    options = Options(
-        link_timeout=60.0
-    )  # known tokens stay known, however busy the machine is
+    options = Options(link_timeout=60.0)  # known tokens stay known, however busy the machine is
     writer, reader = near("sync", store), near(face, store, options=options)
     linked(writer, reader)
     for number in range(1000):
