@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from interleave import values
+from interleave.explorer import each_in_two_processes
 from interleave.values import BREAK, KEYS, Setting, at_random, exhaustively, scene
 from nearcache.coherence.groups import TOKEN_BYTES, Groups
 from nearcache.engine.access import Access
@@ -19,7 +20,6 @@ from nearcache.engine.lookout import Lookout
 from nearcache.engine.tracked import Tracked
 from nearcache.engine.values import HELD_VERSION, ValueShelf
 from nearcache.testing import MemoryStore
-from nearcache.testing.contracts.store_parts import forked
 
 SCHEDULES = int(os.environ.get("NEARCACHE_SCHEDULES", "14000"))
 CHUNKS = 8
@@ -34,13 +34,11 @@ def explain(world) -> str:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_random_schedules_leave_nothing_stale(chunk):
-    def play(first):
-        for seed in range(first, SCHEDULES, 2 * CHUNKS):
-            world = at_random(seed)
-            assert not world.stale, f"seed {seed}\n{explain(world)}"
+    def play(seed):
+        world = at_random(seed)
+        assert not world.stale, f"seed {seed}\n{explain(world)}"
 
-    with forked(lambda: play(chunk)):  # nothing but work for one processor: let two do it
-        play(chunk + CHUNKS)
+    each_in_two_processes(range(chunk, SCHEDULES, CHUNKS), play)
 
 
 GET, FRESH, LOAD = ("get", ONE), ("fresh", ONE), ("load", ONE)

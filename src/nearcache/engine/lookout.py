@@ -224,8 +224,9 @@ class Lookout:
         if touched:
             run(self._prolong(BlockingIO(), touched))
         end = time.monotonic() + _IDLE
-        while self._looking.locked() and time.monotonic() < end:  # taken here, it might stay so
-            time.sleep(_GATHER)
+        # looked at, not taken: Ctrl-C behind the taking would leave it so
+        while self._looking.locked() and time.monotonic() < end:
+            time.sleep(_GATHER)  # until who looks has ended, who tells nobody
 
 
 def _look_again(lookout_ref: "ref[Lookout]") -> None:
