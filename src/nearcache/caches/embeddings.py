@@ -11,6 +11,7 @@ from nearcache.caches.admin import Admin
 from nearcache.caches.checks import Floats, Model, Ttl
 from nearcache.caches.embedder import CachedEmbeddingGenerator
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
+from nearcache.caches.generators import Generator
 from nearcache.caches.progress import Progress
 from nearcache.caches.tiers import RowTiers, describe, remake, travelling
 from nearcache.engine.io import BlockingIO, run
@@ -100,13 +101,9 @@ class EmbeddingCache:
         return run(self.blocking_twin.get_batch(texts, model))
 
     def get_or_load_batch(
-        self, texts: Sequence[str], model: Model, loader: object, ttl: Ttl = ...
+        self, texts: Sequence[str], model: Model, loader: Generator, ttl: Ttl = ...
     ) -> Floats:
-        """Return the vectors of texts, those that no tier has from the loader. Shapes: (n, d).
-
-        The loader is whatever ``wrap`` takes: a function (texts to a matrix), a model. Raises:
-        ConfigError for what cannot embed.
-        """
+        """Return the vectors of texts, those that no tier has from the loader. Shapes: (n, d)."""
         return run(self.blocking_twin.get_or_load_batch(texts, model, loader, ttl))
 
     def put(self, text: str, vector: object, model: Model, ttl: Ttl = ...) -> str:

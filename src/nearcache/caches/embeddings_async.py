@@ -21,7 +21,7 @@ from nearcache.caches.checks import (
     digest_of,
 )
 from nearcache.caches.embedder import AsyncCachedEmbeddingGenerator
-from nearcache.caches.generators import Generator, generator_of
+from nearcache.caches.generators import Generator
 from nearcache.caches.progress import Bar, Progress
 from nearcache.caches.tiers import RowTiers, describe, remake, travelling
 from nearcache.coherence.forgets import Forget
@@ -162,16 +162,11 @@ class AsyncEmbeddingCache:
         return await self._answer(texts, model, None, None)
 
     async def get_or_load_batch(
-        self, texts: Sequence[str], model: Model, loader: object, ttl: Ttl = ...
+        self, texts: Sequence[str], model: Model, loader: Generator, ttl: Ttl = ...
     ) -> Floats:
-        """Return the vectors of texts, those that no tier has from the loader. Shapes: (n, d).
-
-        The loader is whatever ``wrap`` takes: a function (texts to a matrix), a model. Raises:
-        ConfigError for what cannot embed.
-        """
+        """Return the vectors of texts, those that no tier has from the loader. Shapes: (n, d)."""
         life = effective_ttl(ttl, self._tiers.ttl)
-        generator = generator_of(loader, self.options.max_concurrency)
-        return (await self._answer(texts, model, generator, life))[0]
+        return (await self._answer(texts, model, loader, life))[0]
 
     async def _answer(
         self, texts: Sequence[str], model: Model, loader: Generator | None, life: float | None

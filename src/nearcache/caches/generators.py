@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary, ref
 from nearcache.errors import ConfigError
 from nearcache.flag import Flag
 
-__all__ = ["BatchCall", "Generator", "find_calls", "generator_of"]
+__all__ = ["BatchCall", "Generator", "find_calls"]
 
 BatchCall = Callable[[list[str]], Any]
 _LOOK_AROUND = 1.0  # seconds between looks for a turn that nobody gave back
@@ -175,24 +175,6 @@ class _Turn:
     def __exit__(self, *_: object) -> None:
         self.over = True
         self._turns.leave(self._token)
-
-
-_taken: WeakKeyDictionary[object, _Turns] = WeakKeyDictionary()  # by what is called
-
-
-def generator_of(loader: object, max_concurrency: int) -> Generator:
-    """Return a loader as a generator; its calls take turns, whichever call of ours they are of.
-
-    Raises: ConfigError for what cannot embed.
-    """
-    if isinstance(loader, Generator):
-        return loader
-    documents, _, is_async, size = find_calls(loader)
-    limit = max_concurrency if is_async else 1  # local models are not thread-safe
-    made = Generator(documents, is_async=is_async, limit=limit, max_batch=size)
-    with suppress(TypeError):  # it cannot be remembered
-        made._turns = _taken.setdefault(getattr(loader, "__self__", loader), made._turns)
-    return made
 
 
 def find_calls(generator: object) -> tuple[BatchCall, BatchCall, bool, int | None]:

@@ -3,14 +3,13 @@
 import asyncio
 import gc
 import threading
-import time
 from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from embedders import AsyncModel, Face, M, Model, in_threads, same, until, vector, vectors
-from nearcache import AsyncEmbeddingCache, CacheError, ConfigError, EmbeddingCache, MemoryStore
+from nearcache import AsyncEmbeddingCache, CacheError, EmbeddingCache, MemoryStore
 
 
 def hold(model_texts=None):
@@ -541,40 +540,3 @@ def test_two_threads_that_wait_for_a_cancelled_owner_load_once():
     cache.close()
     assert all(same(row, vector("text")) for row in rows)
     assert model.times == {"text": 1}
-
-
-# A loader given with a call
-
-
-@pytest.mark.parametrize("kind", ["a function", "a method", "an object", "an asynchronous object"])
-def test_whatever_embeds_loads_what_is_missing(make, face, store, kind):
-    cache = make(face, store)
-    model = AsyncModel() if kind == "an asynchronous object" else Model()
-    loader = {"a function": lambda texts: model(texts), "a method": model.__call__}.get(kind, model)
-    for texts in (["a", "b"], ["b", "c"]):
-        assert same(cache.get_or_load_batch(texts, M, loader), vectors(texts))
-    assert model.times == {"a": 1, "b": 1, "c": 1}
-
-
-def test_what_cannot_embed_is_refused_before_anything_is_asked(make, face, store):
-    cache = make(face, store)
-    for loader in (None, 3, "name", object()):
-        with pytest.raises(ConfigError, match="cannot embed"):
-            cache.get_or_load_batch(["a"], M, loader)
-    assert cache.get_stats().misses == 0
-
-
-def test_calls_that_bring_the_same_model_take_turns(store):
-    class Encoder(Model):
-        encode = Model.__call__
-
-    model = Encoder(before=lambda _: time.sleep(0.002))  # in which another would come in
-    with EmbeddingCache(store) as cache:
-
-        def load(number):
-            loader = model if number % 2 else model.encode
-            return cache.get_or_load_batch([f"t{number}"], M, loader)
-
-        rows = in_threads(8, load)
-    assert model.most_inside == 1
-    assert all(same(row, vectors([f"t{n}"])) for n, row in enumerate(rows))
