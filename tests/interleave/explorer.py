@@ -15,19 +15,8 @@ from dataclasses import dataclass
 
 from nearcache.errors import StoreError
 from nearcache.testing import ManualClock
-from nearcache.testing.contracts.store_parts import forked
 
-__all__ = [
-    "Cancelled",
-    "Explorer",
-    "NoThread",
-    "Op",
-    "Programs",
-    "ScriptedIO",
-    "Task",
-    "each_in_two_processes",
-    "pause",
-]
+__all__ = ["Cancelled", "Explorer", "NoThread", "Op", "Programs", "ScriptedIO", "Task", "pause"]
 
 _MOST_STEPS = 5000
 Op = tuple  # (name, *arguments)
@@ -326,14 +315,3 @@ class _Depth:
         if choice and self._detours is not None:
             self._detours -= 1
         return order[choice]
-
-
-def each_in_two_processes(seeds: Sequence[int], play: Callable[[int], None]) -> None:
-    """Play every seed: nothing but work for one processor, so that two do it."""
-
-    def half(theirs: Sequence[int]) -> None:
-        for seed in theirs:
-            play(seed)
-
-    with forked(lambda: half(seeds[::2])):
-        half(seeds[1::2])

@@ -14,14 +14,13 @@ A put that overlaps the change may be ordered after it, so its value is excused.
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 
 from interleave.explorer import Explorer, NoThread, Op, Programs, ScriptedIO
 from nearcache.caches.embeddings_async import AsyncEmbeddingCache
-from nearcache.caches.generators import Generator
 from nearcache.caches.tiers import RowTiers
 from nearcache.errors import StoreTimeout, StoreUnavailable
 from nearcache.keys import hash_content
@@ -54,14 +53,15 @@ class RowIO(ScriptedIO):
         return answer
 
 
-class Source(Generator):
+class Source:
     """The model behind the loader, and its versions of every text."""
 
+    is_async, limit, max_batch, gate = False, 2, 1, nullcontext()
+
     def __init__(self) -> None:
-        super().__init__(self._rows, is_async=False, limit=2, max_batch=1)
         self.version = dict.fromkeys(TEXTS, 1)
 
-    def _rows(self, texts):
+    def call(self, texts):
         return np.array([vector(text, self.version[text]) for text in texts])
 
 
